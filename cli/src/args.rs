@@ -1,0 +1,251 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use wal::{Lsn, SyncMode};
+
+use crate::failure::{Failure, Result};
+use crate::size::{parse_duration, parse_size};
+
+const EXITS: &str = "\
+Exit codes: 0 fine (a torn tail is only a warning), 1 corruption or a gap was found, 2 the command line, a path or an LSN is
+wrong, 3 the log is in use, 4 refused by a safety rail, 5 I/O error, 6 unknown format version.";
+
+/// Append to, look at, verify and truncate write-ahead logs.
+///
+/// Data goes to standard output, words go to standard error. `dump`, `info` and `verify` take no lock, work on a log that is in
+/// use, and never change or create a file.
+#[derive(Debug, Parser)]
+#[command(name = "walctl", version, after_help = EXITS)]
+pub(crate) struct Walctl {
+    /// Leave out the words on standard error that are neither warnings nor errors.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Append one record per input line, creating the log if there is none.
+    ///
+    /// Lines are bytes and need not be UTF-8. The newline is not part of the record, an empty line is an empty record, and a last
+    /// line without a newline is a record.
+    #[command(after_help = format!("\
+Examples:
+  seq 1000 | walctl append /var/log/orders
+  walctl append orders --input events.txt --threads 4 --ack
+  walctl append orders --sync-mode batch --batch-delay 5ms --batch-bytes 256KiB < events.txt
+
+{EXITS}"))]
+    Append(AppendArgs),
+    /// Print the records of a log.
+    ///
+    /// All valid records are printed. A torn tail behind them is a warning; damage behind them is an error.
+    #[command(after_help = format!("\
+Examples:
+  walctl dump orders
+  walctl dump orders --from 4096 --to 8192
+  walctl dump orders -n 10 --format jsonl --payload base64
+
+{EXITS}"))]
+    Dump(DumpArgs),
+    /// Show what a log consists of and in what state it is.
+    #[command(after_help = format!("\
+Examples:
+  walctl info orders
+  walctl info orders --format json
+
+{EXITS}"))]
+    Info(InspectArgs),
+    /// Read every byte of a log and say what is right, what is wrong, and what to do.
+    #[command(after_help = format!("\
+Examples:
+  walctl verify orders
+  walctl verify orders --format json && echo sound
+
+{EXITS}"))]
+    Verify(InspectArgs),
+    /// Remove records from the start or from the end of a log.
+    ///
+    /// Shows what it would do and changes nothing, unless `--apply` is given.
+    #[command(after_help = format!("\
+Examples:
+  walctl truncate orders --before 65536
+  walctl truncate orders --before 65536 --apply
+  walctl truncate orders --after 4096 --apply --yes
+
+{EXITS}"))]
+    Truncate(TruncateArgs),
+    /// Kill writers in mid-commit, show that nothing acknowledged is lost, and measure.
+    ///
+    /// A record of every mode survives the death of its process. The loss of power is not shown here: it takes a power cut.
+    #[command(after_help = format!("\
+Examples:
+  walctl demo
+  walctl demo ./scratch
+
+{EXITS}"))]
+    Demo(DemoArgs),
+}
+
+/// When an append is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// When it is durable. Appends that arrive together share one sync.
+    Sync,
+    /// When it was handed to the operating system; synced after a delay or a number of bytes.
+    Batch,
+    /// When it was handed to the operating system; synced at close.
+    None,
+}
+
+/// `walctl append`.
+#[derive(Debug, Args)]
+pub(crate) struct AppendArgs {
+    /// Directory of the log.
+    pub(crate) dir: PathBuf,
+    /// When a record is acknowledged.
+    #[arg(long, value_enum, value_name = "MODE", default_value = "sync")]
+    pub(crate) sync_mode: ModeArg,
+    /// How long a record may stay unsynced in batch mode, such as 10ms [default: 10ms].
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) batch_delay: Option<Duration>,
+    /// How many bytes may stay unsynced in batch mode, such as 1MiB [default: 1MiB].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) batch_bytes: Option<u64>,
+    /// How many threads append. They share the input, and LSN order is line order.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: u16,
+    /// Size of a segment file, 8KiB to 1GiB, such as 64KiB or 16MiB [default: 16MiB].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) segment_size: Option<u64>,
+    /// Where the lines come from; `-` is standard input.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) input: PathBuf,
+    /// Print `LSN<TAB>LINE NUMBER` as soon as a record is acknowledged. Line numbers start at 1.
+    #[arg(long)]
+    pub(crate) ack: bool,
+}
+
+impl AppendArgs {
+    /// The mode that the options describe together.
+    pub(crate) fn mode(&self) -> Result<SyncMode> {
+        let has_batch_options = self.batch_delay.is_some() || self.batch_bytes.is_some();
+        if has_batch_options && self.sync_mode != ModeArg::Batch {
+            return Err(Failure::usage("--batch-delay and --batch-bytes need --sync-mode batch"));
+        }
+        Ok(match (self.sync_mode, SyncMode::BATCH_DEFAULT) {
+            (ModeArg::Batch, SyncMode::Batch { delay, bytes }) => SyncMode::Batch {
+                delay: self.batch_delay.unwrap_or(delay),
+                bytes: self.batch_bytes.unwrap_or(bytes),
+            },
+            (ModeArg::None, _) => SyncMode::None,
+            _ => SyncMode::Sync,
+        })
+    }
+}
+
+/// How records are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DumpFormat {
+    /// A line of columns for each record.
+    Table,
+    /// A JSON object on a line for each record; the LSN is a string.
+    Jsonl,
+}
+
+/// How payloads are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PayloadForm {
+    /// Not at all.
+    None,
+    /// As text. A table escapes what does not print; JSON replaces what is not UTF-8 and adds `"lossy": true`.
+    Utf8,
+    /// As hexadecimal digits.
+    Hex,
+    /// As base64.
+    Base64,
+}
+
+/// `walctl dump`.
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    /// Directory of the log.
+    pub(crate) dir: PathBuf,
+    /// LSN of the first record to print [default: the start of the log].
+    #[arg(long, value_name = "LSN")]
+    pub(crate) from: Option<Lsn>,
+    /// Print the records below this LSN; the record at it is left out.
+    #[arg(long, value_name = "LSN")]
+    pub(crate) to: Option<Lsn>,
+    /// Print at most this many records.
+    #[arg(short = 'n', long = "count", value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// How records are printed.
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: DumpFormat,
+    /// How payloads are printed. Without it a table shows the beginning that fits, and JSON leaves payloads out.
+    #[arg(long, value_enum)]
+    pub(crate) payload: Option<PayloadForm>,
+}
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// For people.
+    Table,
+    /// One JSON object; LSNs are strings.
+    Json,
+}
+
+/// `walctl info` and `walctl verify`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Directory of the log.
+    pub(crate) dir: PathBuf,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: ReportFormat,
+}
+
+/// What happens to the segment in which the new start lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyArg {
+    /// It is rewritten, so that not one byte before the new start stays.
+    Rewrite,
+    /// It stays whole, and the log starts where that segment starts.
+    WholeSegments,
+}
+
+/// `walctl truncate`.
+#[derive(Debug, Args)]
+pub(crate) struct TruncateArgs {
+    /// Directory of the log.
+    pub(crate) dir: PathBuf,
+    /// Remove the records before this LSN.
+    #[arg(long, value_name = "LSN", conflicts_with = "after", required_unless_present = "after")]
+    pub(crate) before: Option<Lsn>,
+    /// Remove the records behind the one at this LSN, which stays.
+    #[arg(long, value_name = "LSN")]
+    pub(crate) after: Option<Lsn>,
+    /// What happens to the segment in which the new start lies [default: rewrite].
+    #[arg(long, value_enum, conflicts_with = "after")]
+    pub(crate) policy: Option<PolicyArg>,
+    /// Do it. Asks on a terminal; elsewhere it needs `--yes`.
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Do not ask.
+    #[arg(long, requires = "apply")]
+    pub(crate) yes: bool,
+}
+
+/// `walctl demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where the logs go: a directory that is empty or absent; it is kept [default: a temporary one, removed at the end].
+    pub(crate) dir: Option<PathBuf>,
+}

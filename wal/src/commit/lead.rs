@@ -1,0 +1,456 @@
+//! The leader: takes groups off the queue and writes them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use parking_lot::MutexGuard;
+
+use super::queue::{Group, Next, Queue};
+use super::{Commit, TIMED_APPENDS};
+use crate::config::{Background, SyncMode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lsn::Lsn;
+use crate::record::{padding_header, stamp};
+use crate::segment::header::{HEADER_BYTES, SegmentHeader};
+use crate::segment::writer::{ActiveSegment, ReadySegment};
+use crate::watermark::{Durability, Target};
+
+/// What only the leader knows: the end of what is written.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    /// The header checksum of the last frame of the active segment; 0 if it has none.
+    pub(crate) last_checksum: u32,
+    /// Where a full disk refused groups: their LSNs are spent, so padding takes their place before the next group is written.
+    /// Oldest first, at most one in a segment.
+    holes: Vec<Hole>,
+}
+
+#[derive(Debug)]
+struct Hole {
+    segment: Arc<ActiveSegment>,
+    first: Lsn,
+    /// The segment's header is still missing too.
+    needs_header: bool,
+}
+
+impl Tail {
+    pub(crate) fn new(last_checksum: u32) -> Tail {
+        Tail { last_checksum, holes: Vec::new() }
+    }
+
+    /// The LSN from which on nothing is written, if a full disk left a hole.
+    pub(crate) fn hole(&self) -> Option<Lsn> {
+        self.holes.first().map(|hole| hole.first)
+    }
+}
+
+enum Work {
+    Group(Group),
+    SyncTo(Lsn),
+}
+
+/// Poisons the log if its leader dies, so that its followers neither hang nor are told what is not true.
+struct LeaderGuard<'a>(&'a Commit);
+
+impl Drop for LeaderGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let detail = "the thread that was writing a group panicked";
+            self.0.poison(Error::new(ErrorKind::Io, "write group", detail));
+            self.0.queue.lock().is_led = false;
+            self.0.room.notify_all();
+        }
+    }
+}
+
+impl Commit {
+    /// Takes the lead if nobody has it and there is something to do.
+    pub(super) fn try_lead(&self) -> bool {
+        let mut queue = self.queue.lock();
+        let leads = !queue.is_led && self.has_work(&queue);
+        queue.is_led |= leads;
+        leads
+    }
+
+    fn has_work(&self, queue: &Queue) -> bool {
+        !queue.groups.is_empty() || (queue.sync_to > self.marks.durable() && self.marks.poison().is_none())
+    }
+
+    /// Works as the leader until `own` is decided, or until there is nothing left to do. The caller has the lead; it is
+    /// given up on return.
+    pub(super) fn lead(&self, own: Option<Target>) {
+        let _guard = LeaderGuard(self);
+        loop {
+            let Some(work) = self.take_work() else { return };
+            self.run(work);
+            if own.is_some_and(|target| self.marks.outcome(target).is_some()) {
+                return self.hand_over();
+            }
+        }
+    }
+
+    /// Does one piece of work. The caller has the lead; it is given up on return.
+    pub(super) fn lead_once(&self) {
+        let _guard = LeaderGuard(self);
+        if let Some(work) = self.take_work() {
+            self.run(work);
+            self.hand_over();
+        }
+    }
+
+    /// The next piece of work; `None` gives up the lead.
+    fn take_work(&self) -> Option<Work> {
+        self.gather();
+        let mut queue = self.queue.lock();
+        if let Some(group) = queue.pop() {
+            self.arrived.store(0, Ordering::Relaxed);
+            self.room.notify_all();
+            return Some(Work::Group(group));
+        }
+        if self.has_work(&queue) {
+            return Some(Work::SyncTo(queue.sync_to));
+        }
+        queue.is_led = false;
+        self.room.notify_all();
+        None
+    }
+
+    /// Waits a moment for the appenders that the last group acknowledged: they are about to come back, and one sync for all of
+    /// them is worth more than the wait. A lone appender expects nobody and waits for nothing.
+    fn gather(&self) {
+        let expected = self.expected.load(Ordering::Relaxed);
+        if expected <= 1 || self.arrived.load(Ordering::Relaxed) >= expected {
+            return;
+        }
+        let started = Instant::now();
+        while self.arrived.load(Ordering::Relaxed) < expected && started.elapsed() < self.parts.config.gather_max {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Gives up the lead and finds somebody to take it, if there is work.
+    fn hand_over(&self) {
+        let mut queue = self.queue.lock();
+        queue.is_led = false;
+        self.room.notify_all();
+        if !self.has_work(&queue) {
+            return;
+        }
+        let candidate = queue.groups.front().filter(|group| group.candidates > 0).map(|group| group.sequence);
+        drop(queue);
+        match candidate {
+            // Everybody who sleeps on this event waits for this group or a later one, so whoever wakes can lead.
+            Some(sequence) => self.groups_done[(sequence & 1) as usize].wake_one(),
+            None => {
+                self.parts.background.wake_all();
+                // Without a background thread those who wait passively take turns.
+                self.marks.changed.wake_all();
+            }
+        }
+    }
+
+    fn run(&self, work: Work) {
+        let (sequence, candidates, buffer) = match work {
+            Work::SyncTo(end) => {
+                // A failure is latched and reaches everybody through the marks.
+                if self.fill_hole_for_sync(end).is_ok() && self.sync_to(end.min(self.marks.written())).is_ok() {
+                    self.forget_unreachable_sync(end);
+                }
+                return;
+            }
+            Work::Group(mut group) => {
+                self.write_and_sync(&mut group);
+                (group.sequence, group.candidates, std::mem::take(&mut group.bytes))
+            }
+        };
+        self.queue.lock().give_back(buffer);
+        if self.parts.config.sync_mode == SyncMode::Sync {
+            // The leader itself comes back too.
+            self.expected.store(candidates + 1, Ordering::Relaxed);
+        }
+        self.groups_done[(sequence & 1) as usize].wake_all();
+    }
+
+    /// A sync that was asked for past everything that exists (its records were refused by a full disk) is over.
+    fn forget_unreachable_sync(&self, end: Lsn) {
+        let mut queue = self.queue.lock();
+        if queue.sync_to == end && self.marks.durable() < end {
+            queue.sync_to = self.marks.durable();
+        }
+    }
+
+    fn write_and_sync(&self, group: &mut Group) {
+        match self.write(group) {
+            Ok(()) => {}
+            Err(error) if error.is_full() => return self.marks.fail_range(group.first, group.end, error),
+            Err(error) => return self.poison(error.at_lsn(group.first)),
+        }
+        let is_batch_full = self.note_unsynced();
+        if group.wants_sync || is_batch_full {
+            if self.default_durability() == Durability::Written {
+                // Those who are content with what is written need not wait for the sync.
+                self.groups_done[(group.sequence & 1) as usize].wake_all();
+            }
+            // A failure is latched and reaches everybody through the marks.
+            drop(self.sync_to(group.end));
+        }
+    }
+
+    /// Writes one group with one call.
+    fn write(&self, group: &mut Group) -> Result<()> {
+        let mut tail = self.tail.lock();
+        let witness = self.marks.durable();
+        self.fill_holes(&mut tail, group, witness)?;
+        let segment = Arc::clone(&group.segment);
+        let (offset, frames_at) = if group.starts_segment {
+            let header = self.header_for(&segment, tail.last_checksum, witness);
+            group.bytes[..HEADER_BYTES as usize].copy_from_slice(&header.encode());
+            (0, HEADER_BYTES as usize)
+        } else {
+            (segment.offset_of(group.first), 0)
+        };
+        let last = stamp(&mut group.bytes[frames_at..], segment.identity, group.first, witness);
+        if group.starts_segment {
+            self.begin_sync_of(&segment);
+        }
+        let is_timed = group.wants_sync || group.sequence.is_multiple_of(TIMED_APPENDS);
+        let started = is_timed.then(Instant::now);
+        if let Err(error) = segment.file.write_at(&group.bytes, offset) {
+            if error.is_full() {
+                tail.holes.push(Hole { segment, first: group.first, needs_header: group.starts_segment });
+            }
+            return Err(error.at_lsn(group.first));
+        }
+        let metrics = &self.parts.metrics;
+        metrics.groups.add(1);
+        metrics.written_bytes.add(group.bytes.len() as u64);
+        if let Some(started) = started {
+            metrics.write.record_duration(started.elapsed());
+            metrics.group_records.record(group.records);
+            metrics.group_bytes.record(group.bytes.len() as u64);
+        }
+        if group.starts_segment {
+            self.note_rotation(&segment);
+        }
+        tail.last_checksum = last.unwrap_or(tail.last_checksum);
+        self.marks.publish_written(group.end);
+        Ok(())
+    }
+
+    /// The header of a segment that starts right where its predecessor ends.
+    fn header_for(&self, segment: &ActiveSegment, predecessor_checksum: u32, witness: Lsn) -> SegmentHeader {
+        SegmentHeader {
+            log_id: segment.log_id,
+            segment: segment.number,
+            epoch: segment.epoch,
+            base: segment.base,
+            predecessor_end: segment.base,
+            predecessor_checksum,
+            witness,
+            limit: segment.limit,
+            sealed_end: None,
+            created_micros: self.parts.clock.unix_micros(),
+        }
+    }
+
+    fn note_rotation(&self, segment: &ActiveSegment) {
+        self.parts.chain.push(segment.number, segment.base, segment.base);
+        self.parts.metrics.rotations.add(1);
+        crate::observe::rotated(segment.number, segment.base);
+    }
+
+    /// Writes padding where a full disk refused groups, up to the start of `group`.
+    fn fill_holes(&self, tail: &mut Tail, group: &Group, witness: Lsn) -> Result<()> {
+        let result = self.fill_holes_to(tail, group.first, witness);
+        if result.is_err() && tail.holes.last().is_some_and(|hole| !Arc::ptr_eq(&hole.segment, &group.segment)) {
+            // This group is refused too. It is the first of its segment, whose header is then missing as well.
+            tail.holes.push(Hole {
+                segment: Arc::clone(&group.segment),
+                first: group.first,
+                needs_header: group.starts_segment,
+            });
+        }
+        result
+    }
+
+    fn fill_holes_to(&self, tail: &mut Tail, end: Lsn, witness: Lsn) -> Result<()> {
+        while let Some(hole) = tail.holes.first() {
+            let hole_end = tail.holes.get(1).map_or(end, |next| next.first);
+            let frame_bytes = hole_end.distance_from(hole.first);
+            let padding = padding_header(hole.segment.identity, hole.first, witness, frame_bytes);
+            let segment = Arc::clone(&hole.segment);
+            if hole.needs_header {
+                let header = self.header_for(&segment, tail.last_checksum, witness).encode();
+                self.begin_sync_of(&segment);
+                segment.file.write_at(&[&header[..], &padding[..]].concat(), 0)?;
+                self.note_rotation(&segment);
+            } else {
+                segment.file.write_at(&padding, segment.offset_of(hole.first))?;
+            }
+            tail.last_checksum = u32::from_le_bytes(padding[..4].try_into().expect("four bytes"));
+            tail.holes.remove(0);
+        }
+        Ok(())
+    }
+
+    /// If a sync is asked for beyond a hole and nothing follows it, the padding is written now.
+    fn fill_hole_for_sync(&self, end: Lsn) -> Result<()> {
+        let mut tail = self.tail.lock();
+        if tail.holes.is_empty() || end <= self.marks.written() {
+            return Ok(());
+        }
+        let witness = self.marks.durable();
+        match self.fill_holes_to(&mut tail, end, witness) {
+            Ok(()) => {
+                self.marks.publish_written(end);
+                Ok(())
+            }
+            // Still no room: what is asked for was refused before, and whoever waits has been told.
+            Err(error) if error.is_full() => Ok(()),
+            Err(error) => {
+                drop(tail);
+                self.poison(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops admission, lets everything queued be written, and returns as the only one who may write. [`Commit::resume`] ends it.
+    pub(crate) fn pause(&self) -> Result<()> {
+        let mut queue = self.queue.lock();
+        queue.is_paused = true;
+        while queue.is_led {
+            self.room.wait(&mut queue);
+        }
+        queue.is_led = true;
+        drop(queue);
+        let _guard = LeaderGuard(self);
+        loop {
+            let group = self.queue.lock().pop();
+            let Some(group) = group else { break };
+            self.run(Work::Group(group));
+        }
+        let result = self.sync_to(self.marks.written());
+        if result.is_err() {
+            self.resume();
+        }
+        result
+    }
+
+    /// Admits appends again after [`Commit::pause`].
+    pub(crate) fn resume(&self) {
+        let mut queue = self.queue.lock();
+        queue.is_paused = false;
+        queue.is_led = false;
+        drop(queue);
+        self.wake_everybody();
+        self.marks.changed.wake_all();
+    }
+
+    /// While paused: takes the prepared segment, preparing it if need be.
+    pub(crate) fn take_next_segment(&self) -> Result<ReadySegment> {
+        let mut queue = self.queue.lock();
+        let mut has_tried = false;
+        loop {
+            if let Next::Ready(_) = queue.next_segment {
+                let Next::Ready(ready) = std::mem::replace(&mut queue.next_segment, Next::Missing) else {
+                    unreachable!("just seen")
+                };
+                return Ok(ready);
+            }
+            self.marks.check()?;
+            queue = self.wait_for_segment(queue, &mut has_tried)?;
+        }
+    }
+
+    /// While paused: seals the active segment where it ends and goes on in the next one, whose header is made durable.
+    pub(crate) fn seal_active(&self) -> Result<()> {
+        self.settle_holes()?;
+        let ready = self.take_next_segment()?;
+        let mut tail = self.tail.lock();
+        let end = self.next_lsn();
+        let next = self.queue.lock().segment.successor(ready, end);
+        let header = self.header_for(&next, tail.last_checksum, self.marks.durable());
+        let written = next.file.write_at(&header.encode(), 0).and_then(|()| next.file.sync_data());
+        if let Err(error) = written {
+            drop(tail);
+            self.poison(error.clone());
+            return Err(error);
+        }
+        self.note_rotation(&next);
+        tail.last_checksum = 0;
+        drop(tail);
+        self.adopt(next, end, None);
+        Ok(())
+    }
+
+    /// While paused: goes on in `segment` at `next`, with everything below durable. `last_checksum` is given when the tail's is not to be kept.
+    pub(crate) fn adopt(&self, segment: Arc<ActiveSegment>, next: Lsn, last_checksum: Option<u32>) {
+        if let Some(last_checksum) = last_checksum {
+            *self.tail.lock() = Tail::new(last_checksum);
+        }
+        self.restart_sync_with(Arc::clone(&segment));
+        let mut queue = self.queue.lock();
+        queue.segment = segment;
+        queue.next_lsn = next;
+        self.marks.publish_written(next);
+        self.marks.publish_durable(next);
+        self.request_segment(&mut queue);
+    }
+
+    /// While paused: the active segment, the end of the log and the checksum of its last frame.
+    pub(crate) fn end_of_log(&self) -> (Arc<ActiveSegment>, Lsn, u32) {
+        let queue: MutexGuard<'_, Queue> = self.queue.lock();
+        (Arc::clone(&queue.segment), queue.next_lsn, self.tail.lock().last_checksum)
+    }
+
+    /// While paused: writes padding into what a full disk refused, so that the log can end behind it.
+    pub(crate) fn settle_holes(&self) -> Result<()> {
+        let end = self.next_lsn();
+        let mut tail = self.tail.lock();
+        if tail.hole().is_none() {
+            return Ok(());
+        }
+        self.fill_holes_to(&mut tail, end, self.marks.durable())?;
+        self.marks.publish_written(end);
+        drop(tail);
+        self.sync_to(end)
+    }
+
+    /// While paused: admits nothing any more.
+    pub(crate) fn shut(&self) {
+        self.queue.lock().is_closed = true;
+        self.room.notify_all();
+    }
+
+    /// While paused: gives up the prepared segment, which the caller removes. A preparation that is under way is waited for.
+    pub(crate) fn take_prepared(&self) -> Option<u64> {
+        let mut queue = self.queue.lock();
+        while matches!(queue.next_segment, Next::Requested) && !queue.is_closed && self.marks.poison().is_none() {
+            self.room.wait(&mut queue);
+        }
+        match std::mem::replace(&mut queue.next_segment, Next::Missing) {
+            Next::Ready(ready) => Some(ready.number),
+            _ => None,
+        }
+    }
+
+    /// After the close: lets everybody who still waits see it.
+    pub(crate) fn release_all(&self) {
+        self.resume();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.lock().is_closed
+    }
+
+    /// The loop of the background thread: drives what nobody waits for and the syncs that are due.
+    pub(crate) fn run_background(&self) {
+        debug_assert!(self.parts.config.background == Background::Threads);
+        if self.try_lead() {
+            self.lead(None);
+        }
+        self.sync_if_due();
+    }
+}

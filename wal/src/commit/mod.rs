@@ -1,0 +1,442 @@
+//! Group commit: append, queue, leader, sync, failure latch.
+//!
+//! An appender encodes its record into the open group under the queue lock, which also gives it its LSN. Whoever finds nobody
+//! leading becomes the leader: takes the oldest group, stamps and writes it with one call, syncs if anybody in it needs
+//! that, moves the marks and wakes everybody with one broadcast. Appends that arrive meanwhile form the next group.
+//! A leader hands over when its own record is acknowledged, so no appender works for others for long. Tickets that nobody
+//! waits for are driven by the background thread.
+//!
+//! Lock order: `structure` (in `Wal`), then `queue`, then `tail`, then `sync`, then the chain and the watermark's own locks. No lock but
+//! `structure` and `tail` is held over a system call.
+
+mod lead;
+mod queue;
+mod sync;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::clock::Clock;
+use crate::config::{Background, Config, SyncMode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::lsn::Lsn;
+use crate::metrics::Metrics;
+use crate::prepare::Preparer;
+use crate::record::frame_bytes;
+use crate::segment::chain::Chain;
+use crate::segment::writer::ActiveSegment;
+use crate::watermark::{Durability, Target, Watermark};
+use queue::{Admission, Next, Queue};
+pub(crate) use queue::{Input, Place};
+
+/// At most this much of a segment's end is kept for appends that may use the reserve.
+const RESERVE_MAX: u64 = 64 << 10;
+/// In `batch` and `none` mode one append of this many is timed: reading the clock twice would cost a tenth of such an append.
+const TIMED_APPENDS: u64 = 64;
+
+/// What the commit path shares with the rest of the log.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) preparer: Arc<Preparer>,
+    /// Wakes the background thread.
+    pub(crate) background: Arc<Event>,
+    /// Wakes the thread that prepares segments.
+    pub(crate) preparation: Arc<Event>,
+}
+
+/// How one append wants to be treated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    pub(crate) durability: Durability,
+    pub(crate) use_reserve: bool,
+}
+
+/// The commit path. All methods may be called by any thread.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    parts: Parts,
+    queue: Mutex<Queue>,
+    /// Signalled when the queue has room, the next segment is ready or has failed, a leader is done, or a pause ends.
+    room: Condvar,
+    tail: Mutex<lead::Tail>,
+    sync: Mutex<sync::SyncState>,
+    sync_done: Condvar,
+    pub(crate) marks: Arc<Watermark>,
+    /// Waiters that may lead sleep on the event of their group's lowest sequence bit, so a broadcast wakes one group and not the next.
+    groups_done: [Event; 2],
+    /// How many blocked appenders the last group acknowledged: as many are about to come back.
+    expected: AtomicU32,
+    /// How many blocked appenders joined since the last group was taken.
+    arrived: AtomicU32,
+    appends: AtomicU64,
+    reserve: u64,
+}
+
+impl Commit {
+    /// The commit path of a log whose active segment is `segment`, with everything below `end` durable and the last frame's
+    /// checksum `last_checksum`.
+    pub(crate) fn new(
+        parts: Parts,
+        marks: Arc<Watermark>,
+        segment: Arc<ActiveSegment>,
+        end: Lsn,
+        last_checksum: u32,
+    ) -> Commit {
+        let reserve = (parts.config.segment_room() / 16).min(RESERVE_MAX) & !7;
+        Commit {
+            queue: Mutex::new(Queue::new(Arc::clone(&segment), end)),
+            room: Condvar::new(),
+            tail: Mutex::new(lead::Tail::new(last_checksum)),
+            sync: Mutex::new(sync::SyncState::new(segment)),
+            sync_done: Condvar::new(),
+            marks,
+            groups_done: Default::default(),
+            expected: AtomicU32::new(0),
+            arrived: AtomicU32::new(0),
+            appends: AtomicU64::new(0),
+            reserve,
+            parts,
+        }
+    }
+
+    pub(crate) fn next_lsn(&self) -> Lsn {
+        self.queue.lock().next_lsn
+    }
+
+    /// What an append asks for if it says nothing.
+    pub(crate) fn default_durability(&self) -> Durability {
+        match self.parts.config.sync_mode {
+            SyncMode::Sync => Durability::Durable,
+            SyncMode::Batch { .. } | SyncMode::None => Durability::Written,
+        }
+    }
+
+    /// Appends the records as one atomic batch and returns when they are as safe as `demand` asks.
+    pub(crate) fn append<'a>(&self, inputs: impl Iterator<Item = Input<'a>> + Clone, demand: Demand) -> Result<Place> {
+        let started = self.start_timing();
+        let (place, leads) = self.enqueue(inputs, demand, true)?;
+        let target = Target { end: place.end, durability: demand.durability };
+        if leads {
+            self.lead(Some(target));
+        }
+        self.wait_as_candidate(target, place.group)?;
+        if let Some(started) = started {
+            self.parts.metrics.append.record_duration(started.elapsed());
+        }
+        Ok(place)
+    }
+
+    /// Appends the records as one atomic batch and returns at once.
+    pub(crate) fn submit<'a>(&self, inputs: impl Iterator<Item = Input<'a>> + Clone, demand: Demand) -> Result<Place> {
+        let (place, _) = self.enqueue(inputs, demand, false)?;
+        Ok(place)
+    }
+
+    fn start_timing(&self) -> Option<Instant> {
+        let is_timed = self.parts.config.sync_mode == SyncMode::Sync
+            || self.appends.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIMED_APPENDS);
+        is_timed.then(Instant::now)
+    }
+
+    /// Puts the records into the queue. If `may_lead` and nobody leads, the caller is the leader from then on, which the second
+    /// part of the result says; it must call [`Commit::lead`].
+    fn enqueue<'a>(
+        &self,
+        inputs: impl Iterator<Item = Input<'a>> + Clone,
+        demand: Demand,
+        may_lead: bool,
+    ) -> Result<(Place, bool)> {
+        let mut bytes = 0;
+        let mut payload_bytes = 0;
+        let mut records = 0;
+        for input in inputs.clone() {
+            bytes += frame_bytes(input.payload.len()) as u64;
+            payload_bytes += input.payload.len() as u64;
+            records += 1;
+        }
+        let mut queue = self.admit(bytes, demand)?;
+        let wants_sync = demand.durability == Durability::Durable;
+        let (place, rotated) = queue.push(inputs, bytes, self.parts.config.group_bytes_max, wants_sync);
+        if rotated {
+            self.request_segment(&mut queue);
+        }
+        let leads = may_lead && !queue.is_led;
+        if leads {
+            queue.is_led = true;
+        } else if may_lead {
+            queue.groups.back_mut().expect("just pushed").candidates += 1;
+        }
+        let is_led = queue.is_led;
+        drop(queue);
+        if may_lead {
+            self.arrived.fetch_add(1, Ordering::Relaxed);
+        } else if !is_led {
+            self.parts.background.wake_all();
+        }
+        self.parts.metrics.records.add(records);
+        self.parts.metrics.payload_bytes.add(payload_bytes);
+        Ok((place, leads))
+    }
+
+    /// Waits until frames of `bytes` may be pushed, and returns with the queue locked.
+    fn admit(&self, bytes: u64, demand: Demand) -> Result<MutexGuard<'_, Queue>> {
+        let room = self.parts.config.segment_room();
+        if bytes > room {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                "append",
+                format!(
+                    "{bytes} bytes with frame headers exceed the {room} that a segment has room for; the limit is segment_bytes_max"
+                ),
+            ));
+        }
+        let reserve = if demand.use_reserve { 0 } else { self.reserve };
+        let mut has_tried = false;
+        let mut queue = self.queue.lock();
+        loop {
+            self.marks.check()?;
+            if queue.is_closed {
+                return Err(Error::new(ErrorKind::Closed, "append", "the log was closed"));
+            }
+            if queue.is_paused {
+                self.room.wait(&mut queue);
+                continue;
+            }
+            match queue.admit(bytes, self.parts.config.queue_bytes_max, reserve)? {
+                Admission::Admitted => return Ok(queue),
+                Admission::QueueFull => queue = self.wait_for_room(queue),
+                Admission::NeedsSegment => queue = self.wait_for_segment(queue, &mut has_tried)?,
+            }
+        }
+    }
+
+    /// Back-pressure: helps to write if nobody does, and waits otherwise.
+    fn wait_for_room<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        if queue.is_led {
+            self.room.wait(&mut queue);
+            return queue;
+        }
+        queue.is_led = true;
+        drop(queue);
+        self.lead_once();
+        self.queue.lock()
+    }
+
+    /// Gets the next segment prepared. An append that finds that this failed tries it once more itself, so the log goes on as soon
+    /// as there is room.
+    fn wait_for_segment<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        has_tried: &mut bool,
+    ) -> Result<MutexGuard<'a, Queue>> {
+        match &queue.next_segment {
+            Next::Ready(_) => Ok(queue),
+            Next::Failed(error) if *has_tried => {
+                if error.is_full() {
+                    self.parts.metrics.full_refusals.add(1);
+                }
+                Err(error.clone())
+            }
+            Next::Missing | Next::Failed(_) => {
+                *has_tried = true;
+                queue.next_segment = Next::Requested;
+                if self.parts.config.background == Background::Threads {
+                    self.parts.preparation.wake_all();
+                    return Ok(self.wait_for_preparation(queue));
+                }
+                drop(queue);
+                self.prepare_requested();
+                Ok(self.queue.lock())
+            }
+            Next::Requested => {
+                *has_tried = true;
+                Ok(self.wait_for_preparation(queue))
+            }
+        }
+    }
+
+    fn wait_for_preparation<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        let started = Instant::now();
+        while matches!(queue.next_segment, Next::Requested) && !queue.is_closed && self.marks.poison().is_none() {
+            self.room.wait(&mut queue);
+        }
+        self.parts.metrics.prepare_wait.record_duration(started.elapsed());
+        queue
+    }
+
+    /// Asks the background for the segment after the active one, if there is a background.
+    fn request_segment(&self, queue: &mut Queue) {
+        if self.parts.config.background == Background::Threads
+            && matches!(queue.next_segment, Next::Missing | Next::Failed(_))
+        {
+            queue.next_segment = Next::Requested;
+            self.parts.preparation.wake_all();
+        }
+    }
+
+    /// As [`Commit::request_segment`]; called when space was freed or the log was opened.
+    pub(crate) fn prefetch_segment(&self) {
+        self.request_segment(&mut self.queue.lock());
+    }
+
+    /// Prepares the next segment if that was requested.
+    pub(crate) fn prepare_requested(&self) {
+        let queue = self.queue.lock();
+        if !matches!(queue.next_segment, Next::Requested) || queue.is_closed {
+            return;
+        }
+        let number = queue.segment.number + 1;
+        drop(queue);
+        let next = match self.parts.preparer.prepare(number) {
+            Ok(ready) => Next::Ready(ready),
+            Err(failure) => {
+                crate::observe::preparation_failed(&failure.error);
+                self.parts.metrics.preparation_failures.add(1);
+                if failure.is_unsure {
+                    self.poison(failure.error.clone());
+                }
+                Next::Failed(failure.error)
+            }
+        };
+        self.queue.lock().next_segment = next;
+        self.room.notify_all();
+    }
+
+    /// Waits for the target; leads whenever nobody else does.
+    fn wait_as_candidate(&self, target: Target, group: u64) -> Result<()> {
+        let event = &self.groups_done[(group & 1) as usize];
+        loop {
+            let seen = event.count();
+            if let Some(outcome) = self.marks.outcome(target) {
+                return outcome;
+            }
+            if self.try_lead() {
+                self.lead(Some(target));
+            } else {
+                event.wait(seen, None);
+            }
+        }
+    }
+
+    /// Waits for a record that was submitted: joins the candidates of its group if that is still queued.
+    pub(crate) fn wait_for(&self, target: Target, group: u64) -> Result<()> {
+        if let Some(outcome) = self.marks.outcome(target) {
+            return outcome;
+        }
+        let mut queue = self.queue.lock();
+        match queue.groups.iter_mut().find(|queued| queued.sequence == group) {
+            Some(queued) => {
+                queued.candidates += 1;
+                // A group that its record waits in is synced with it: waiting for more than the mode gives is asking for it.
+                queued.wants_sync |= target.durability == Durability::Durable;
+                drop(queue);
+                self.wait_as_candidate(target, group)
+            }
+            None => {
+                drop(queue);
+                self.wait_passively(target, None)
+            }
+        }
+    }
+
+    /// Waits without leading, as long as `deadline` allows. The work is done by leaders and the background thread; without one, by
+    /// the caller after all.
+    pub(crate) fn wait_passively(&self, target: Target, deadline: Option<Instant>) -> Result<()> {
+        self.request(target);
+        loop {
+            let seen = self.marks.changed.count();
+            if let Some(outcome) = self.marks.outcome(target) {
+                return outcome;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                let detail = "the deadline passed before the record was acknowledged";
+                return Err(Error::new(ErrorKind::TimedOut, "wait for record", detail).at_lsn(target.end));
+            }
+            if self.parts.config.background == Background::Inline && self.try_lead() {
+                self.lead(Some(target));
+                continue;
+            }
+            self.marks.changed.wait(seen, deadline);
+        }
+    }
+
+    /// Sees to it that somebody works towards the target.
+    pub(crate) fn request(&self, target: Target) {
+        let mut queue = self.queue.lock();
+        if target.durability == Durability::Durable {
+            queue.sync_to = queue.sync_to.max(target.end);
+        }
+        let is_led = queue.is_led;
+        drop(queue);
+        if !is_led {
+            self.parts.background.wake_all();
+        }
+    }
+
+    /// Makes everything that was appended before durable, and returns the durable LSN.
+    pub(crate) fn flush(&self) -> Result<Lsn> {
+        // What a full disk refused at the end is not part of the log: it has failed already, and its place is not written yet.
+        let end = self.marks.end_without_refused(self.next_lsn());
+        let target = Target { end, durability: Durability::Durable };
+        self.flush_to(target)?;
+        Ok(self.marks.durable())
+    }
+
+    /// Makes everything below the target's end durable; leads if nobody does.
+    pub(crate) fn flush_to(&self, target: Target) -> Result<()> {
+        if let Some(outcome) = self.marks.outcome(target) {
+            return outcome;
+        }
+        let mut queue = self.queue.lock();
+        queue.sync_to = queue.sync_to.max(target.end);
+        let leads = !queue.is_led;
+        queue.is_led = true;
+        drop(queue);
+        if leads {
+            self.lead(Some(target));
+        }
+        self.wait_passively(target, None)
+    }
+
+    /// Latches the first failure and tells everybody.
+    pub(crate) fn poison(&self, first: Error) {
+        self.marks.set_poison(first);
+        self.queue.lock().clear();
+        self.wake_everybody();
+    }
+
+    fn wake_everybody(&self) {
+        self.room.notify_all();
+        self.sync_done.notify_all();
+        for event in &self.groups_done {
+            event.wake_all();
+        }
+        self.parts.background.wake_all();
+        self.parts.preparation.wake_all();
+    }
+
+    /// Does all the work that is due: for [`Background::Inline`].
+    pub(crate) fn poll(&self) -> Result<()> {
+        self.prepare_requested();
+        if self.try_lead() {
+            self.lead(None);
+        }
+        self.sync_if_due();
+        self.marks.check()
+    }
+
+    /// When the background thread has to look again at the latest.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let due = self.sync_due().filter(|_| self.marks.poison().is_none())?;
+        let now = self.parts.clock.monotonic();
+        Some(Instant::now() + due.saturating_sub(now).min(Duration::from_secs(3600)))
+    }
+}

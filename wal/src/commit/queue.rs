@@ -1,0 +1,213 @@
+//! What waits to be written: groups of frames, in LSN order, each in one segment.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::lsn::Lsn;
+use crate::record::{RecordType, encode};
+use crate::segment::header::HEADER_BYTES;
+use crate::segment::writer::{ActiveSegment, ReadySegment};
+
+/// Buffers that grew beyond this are given back to the allocator when their group is written.
+const SPARE_BYTES_MAX: usize = 8 << 20;
+const SPARES_MAX: usize = 3;
+
+/// A record on its way into the queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input<'a> {
+    pub(crate) record_type: RecordType,
+    pub(crate) payload: &'a [u8],
+    pub(crate) checksum: u32,
+}
+
+/// Frames that are written with one call.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Counts the groups; its lowest bit chooses the event its waiters sleep on.
+    pub(crate) sequence: u64,
+    pub(crate) segment: Arc<ActiveSegment>,
+    /// The first group of its segment: its bytes begin with room for the segment header.
+    pub(crate) starts_segment: bool,
+    pub(crate) first: Lsn,
+    pub(crate) end: Lsn,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) records: u64,
+    pub(crate) wants_sync: bool,
+    /// Blocked appenders that may be asked to lead.
+    pub(crate) candidates: u32,
+}
+
+/// Where the records of one append went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) first: Lsn,
+    pub(crate) last: Lsn,
+    pub(crate) end: Lsn,
+    pub(crate) group: u64,
+}
+
+/// The next segment.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Nobody asked for it.
+    Missing,
+    /// It is being prepared.
+    Requested,
+    Ready(ReadySegment),
+    Failed(Error),
+}
+
+/// What an append has to do before it can be admitted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Admitted,
+    /// Too many bytes wait already.
+    QueueFull,
+    /// The active segment has no room and the next one is not ready.
+    NeedsSegment,
+}
+
+/// The state under the queue lock.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) groups: VecDeque<Group>,
+    spare: Vec<Vec<u8>>,
+    queued_bytes: usize,
+    next_sequence: u64,
+    /// The LSN the next record gets.
+    pub(crate) next_lsn: Lsn,
+    /// The segment the next record goes to, unless it has no room.
+    pub(crate) segment: Arc<ActiveSegment>,
+    pub(crate) next_segment: Next,
+    /// Somebody is writing a group.
+    pub(crate) is_led: bool,
+    /// Somebody asked for everything below this to be durable.
+    pub(crate) sync_to: Lsn,
+    /// Closed, or in the middle of a change of structure: nothing is admitted.
+    pub(crate) is_paused: bool,
+    pub(crate) is_closed: bool,
+}
+
+impl Queue {
+    pub(crate) fn new(segment: Arc<ActiveSegment>, next_lsn: Lsn) -> Queue {
+        Queue {
+            groups: VecDeque::new(),
+            spare: Vec::new(),
+            queued_bytes: 0,
+            next_sequence: 0,
+            next_lsn,
+            segment,
+            next_segment: Next::Missing,
+            is_led: false,
+            sync_to: Lsn::ZERO,
+            is_paused: false,
+            is_closed: false,
+        }
+    }
+
+    /// Whether frames of `bytes` can be pushed now. The last `reserve` bytes of a segment are for appends that ask for the reserve,
+    /// unless the next segment is ready: so a checkpoint record finds room on a full disk.
+    pub(crate) fn admit(&self, bytes: u64, queue_bytes_max: usize, reserve: u64) -> Result<Admission> {
+        if self.next_lsn.distance_from(Lsn::ZERO) + bytes > Lsn::LIMIT.get() {
+            let detail = "the log sequence numbers end at 2^63";
+            return Err(Error::new(ErrorKind::Exhausted, "append", detail).at_lsn(self.next_lsn));
+        }
+        if self.queued_bytes > 0 && self.queued_bytes as u64 + bytes > queue_bytes_max as u64 {
+            return Ok(Admission::QueueFull);
+        }
+        let room = self.segment.limit.distance_from(self.next_lsn);
+        let is_ready = matches!(self.next_segment, Next::Ready(_));
+        if is_ready || bytes + reserve <= room { Ok(Admission::Admitted) } else { Ok(Admission::NeedsSegment) }
+    }
+
+    /// Appends the frames of one append, which was admitted, and rotates first if the segment has no room for them.
+    /// Returns whether it rotated.
+    pub(crate) fn push<'a>(
+        &mut self,
+        inputs: impl Iterator<Item = Input<'a>>,
+        bytes: u64,
+        group_bytes_max: usize,
+        wants_sync: bool,
+    ) -> (Place, bool) {
+        let rotates = bytes > self.segment.limit.distance_from(self.next_lsn);
+        if rotates {
+            self.rotate();
+        }
+        self.open_group(bytes as usize, group_bytes_max);
+        let group = self.groups.back_mut().expect("a group was just opened");
+        let first = self.next_lsn;
+        let start = group.bytes.len();
+        let mut last_at = start;
+        let mut inputs = inputs.peekable();
+        while let Some(input) = inputs.next() {
+            last_at = group.bytes.len();
+            encode(&mut group.bytes, input.record_type, inputs.peek().is_some(), input.payload, input.checksum);
+            group.records += 1;
+        }
+        assert!(group.bytes.len() - start == bytes as usize, "an append takes the bytes it was admitted with");
+        let end = first.advance(bytes);
+        group.end = end;
+        group.wants_sync |= wants_sync;
+        self.queued_bytes += bytes as usize;
+        self.next_lsn = end;
+        let last = first.advance((last_at - start) as u64);
+        (Place { first, last, end, group: group.sequence }, rotates)
+    }
+
+    fn rotate(&mut self) {
+        let Next::Ready(ready) = std::mem::replace(&mut self.next_segment, Next::Missing) else {
+            unreachable!("an append that does not fit is admitted only when the next segment is ready")
+        };
+        self.segment = self.segment.successor(ready, self.next_lsn);
+        self.new_group(true);
+    }
+
+    fn open_group(&mut self, bytes: usize, group_bytes_max: usize) {
+        let fits = self.groups.back().is_some_and(|group| {
+            Arc::ptr_eq(&group.segment, &self.segment)
+                && (group.records == 0 || group.bytes.len() + bytes <= group_bytes_max)
+        });
+        if !fits {
+            self.new_group(false);
+        }
+    }
+
+    fn new_group(&mut self, starts_segment: bool) {
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        if starts_segment {
+            bytes.resize(HEADER_BYTES as usize, 0);
+        }
+        self.groups.push_back(Group {
+            sequence: self.next_sequence,
+            segment: Arc::clone(&self.segment),
+            starts_segment,
+            first: self.next_lsn,
+            end: self.next_lsn,
+            bytes,
+            records: 0,
+            wants_sync: false,
+            candidates: 0,
+        });
+        self.next_sequence += 1;
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Group> {
+        let group = self.groups.pop_front()?;
+        self.queued_bytes -= group.end.distance_from(group.first) as usize;
+        Some(group)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.groups.clear();
+        self.queued_bytes = 0;
+    }
+
+    /// Keeps a written group's buffer for a later group.
+    pub(crate) fn give_back(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= SPARE_BYTES_MAX && self.spare.len() < SPARES_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}

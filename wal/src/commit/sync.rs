@@ -1,0 +1,150 @@
+//! Syncing: one in flight, its result shared by all who wait on it, never tried again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Commit;
+use crate::config::{Background, SyncMode};
+use crate::error::Result;
+use crate::lsn::Lsn;
+use crate::segment::writer::ActiveSegment;
+
+/// In `none` mode at most this many sealed segments wait for their sync before an append waits for it.
+const UNSYNCED_SEGMENTS_MAX: usize = 4;
+
+/// What is written and not yet known to be durable.
+#[derive(Debug)]
+pub(crate) struct SyncState {
+    is_in_flight: bool,
+    /// The segments that may hold unsynced data, oldest first. The last one is the one being written. Their descriptors stay
+    /// open until the sync, because a late write-back error is reported only to them.
+    dirty: Vec<Arc<ActiveSegment>>,
+    /// When the oldest record was written that no sync in flight covers.
+    unsynced_since: Option<Duration>,
+    /// What recent syncs took: a batch sync starts this much early.
+    recent: Duration,
+}
+
+impl SyncState {
+    pub(crate) fn new(segment: Arc<ActiveSegment>) -> SyncState {
+        SyncState { is_in_flight: false, dirty: vec![segment], unsynced_since: None, recent: Duration::ZERO }
+    }
+}
+
+impl Commit {
+    /// Makes everything that was written when the sync starts durable, at least up to `end`, which must be written. Shares a
+    /// sync that is in flight if it covers `end`. A failure poisons the log.
+    pub(super) fn sync_to(&self, end: Lsn) -> Result<()> {
+        let mut state = self.sync.lock();
+        loop {
+            if self.marks.durable() >= end {
+                if self.marks.durable() >= self.marks.written() {
+                    state.unsynced_since = None;
+                }
+                return Ok(());
+            }
+            self.marks.check()?;
+            if !state.is_in_flight {
+                break;
+            }
+            self.sync_done.wait(&mut state);
+        }
+        state.is_in_flight = true;
+        state.unsynced_since = None;
+        // The order matters: what is written now lies in segments that are in the list now.
+        let covered = self.marks.written();
+        let segments = state.dirty.clone();
+        drop(state);
+        debug_assert!(covered >= end, "only what is written can be synced");
+
+        let started = Instant::now();
+        // Oldest first: nothing in a segment counts as durable before its predecessor is.
+        let result =
+            segments.iter().try_for_each(|segment| segment.file.sync_data().map_err(|e| e.at_segment(segment.number)));
+        let took = started.elapsed();
+
+        if let Err(error) = &result {
+            self.poison(error.clone().at_lsn(self.marks.durable()));
+        }
+        let mut state = self.sync.lock();
+        state.is_in_flight = false;
+        if result.is_ok() {
+            self.marks.publish_durable(covered);
+            state.recent = (state.recent * 3 + took) / 4;
+            while state.dirty.len() > 1 && state.dirty[1].base <= covered {
+                state.dirty.remove(0);
+            }
+        }
+        drop(state);
+        self.sync_done.notify_all();
+        self.parts.metrics.syncs.add(segments.len() as u64);
+        self.parts.metrics.sync.record_duration(took);
+        // The one who led the failing sync is told what everybody is told.
+        if result.is_err() { self.marks.check() } else { Ok(()) }
+    }
+
+    /// Everything written into `segment` from now on is to be synced.
+    pub(super) fn begin_sync_of(&self, segment: &Arc<ActiveSegment>) {
+        let mut state = self.sync.lock();
+        if !state.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, segment)) {
+            state.dirty.push(Arc::clone(segment));
+        }
+    }
+
+    /// Everything so far is durable and `segment` is the one being written.
+    pub(super) fn restart_sync_with(&self, segment: Arc<ActiveSegment>) {
+        let mut state = self.sync.lock();
+        state.dirty = vec![segment];
+        state.unsynced_since = None;
+    }
+
+    /// Notes that something was written. Returns whether the leader has to sync it itself, because the bytes that may be lost are
+    /// reached or too many sealed segments wait.
+    pub(super) fn note_unsynced(&self) -> bool {
+        match self.parts.config.sync_mode {
+            SyncMode::Sync => false,
+            SyncMode::Batch { bytes, .. } => {
+                let mut state = self.sync.lock();
+                let is_first = state.unsynced_since.is_none();
+                if is_first {
+                    state.unsynced_since = Some(self.parts.clock.monotonic());
+                }
+                drop(state);
+                if is_first {
+                    self.parts.background.wake_all();
+                }
+                let is_due = self.parts.config.background == Background::Inline
+                    && self.sync_due().is_some_and(|due| due <= self.parts.clock.monotonic());
+                is_due || self.marks.written().distance_from(self.marks.durable()) >= bytes
+            }
+            SyncMode::None => {
+                let sealed = self.sync.lock().dirty.len() - 1;
+                if sealed > 0 {
+                    self.parts.background.wake_all();
+                }
+                sealed > UNSYNCED_SEGMENTS_MAX || (sealed > 0 && self.parts.config.background == Background::Inline)
+            }
+        }
+    }
+
+    /// When the next sync of the background is due, on the log's clock.
+    pub(super) fn sync_due(&self) -> Option<Duration> {
+        let SyncMode::Batch { delay, .. } = self.parts.config.sync_mode else { return None };
+        let state = self.sync.lock();
+        let early = (state.recent * 2).min(delay / 2);
+        state.unsynced_since.map(|since| since + delay - early)
+    }
+
+    /// Syncs if the delay of `batch` has passed, or if a sealed segment of `none` waits for it. A failure is latched and reaches
+    /// everybody through the marks.
+    pub(super) fn sync_if_due(&self) {
+        let is_due = match self.parts.config.sync_mode {
+            SyncMode::Sync => false,
+            SyncMode::Batch { .. } => self.sync_due().is_some_and(|due| due <= self.parts.clock.monotonic()),
+            SyncMode::None => self.sync.lock().dirty.len() > 1,
+        };
+        if is_due {
+            drop(self.sync_to(self.marks.written()));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The composed operations on files, each written once: whole reads and writes, create, replace, remove, sweep.
+//!
+//! Everything above this module works with [`LogDir`] and [`LogFile`], which add what a raw system call lacks: short and interrupted
+//! calls are continued, and every error says which operation failed on which path. A failed sync is never retried.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Directory, File, FileSystem, LockGuard, OpenMode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::segment::name;
+
+/// Bytes written at once where zeros fill a file.
+const ZERO_CHUNK: usize = 1 << 20;
+
+/// The open directory of a log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogDir {
+    directory: Arc<dyn Directory>,
+    path: Arc<PathBuf>,
+}
+
+/// An open file of a log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogFile {
+    file: Arc<dyn File>,
+    path: Arc<PathBuf>,
+}
+
+/// A complete and synced replacement that does not have its final name yet.
+#[derive(Debug)]
+#[must_use = "a temp file replaces nothing before it is committed"]
+pub(crate) struct Temp {
+    temp: String,
+    name: String,
+}
+
+/// Why a commit failed, and whether the new name may be there all the same.
+#[derive(Debug)]
+pub(crate) struct CommitError {
+    pub(crate) error: Error,
+    /// The rename was done and the directory sync failed: nobody knows what a crash would leave.
+    pub(crate) is_unsure: bool,
+}
+
+impl From<CommitError> for Error {
+    fn from(failure: CommitError) -> Error {
+        failure.error
+    }
+}
+
+/// Creates the directory `path` and what is missing above it, and makes the entry of each durable in its parent. The entry
+/// of the last one is synced even if it was there: an earlier attempt may have died before its sync.
+pub(crate) fn create_dir_durable(fs: &dyn FileSystem, path: &Path) -> Result<()> {
+    let parent = parent_of(path);
+    match fs.create_dir(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && parent.is_some_and(|parent| parent != path) => {
+            create_dir_durable(fs, parent.expect("just seen"))?;
+            fs.create_dir(path).map_err(|error| Error::io("create directory", path, error))?;
+        }
+        Err(error) => return Err(Error::io("create directory", path, error)),
+    }
+    let Some(parent) = parent else { return Ok(()) };
+    let directory = fs.open_dir(parent).map_err(|error| Error::io("open directory", parent, error))?;
+    directory.sync().map_err(|error| Error::io("sync directory", parent, error))
+}
+
+fn parent_of(path: &Path) -> Option<&Path> {
+    path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
+impl LogDir {
+    /// Opens the directory; [`ErrorKind::NotFound`] if it is missing.
+    pub(crate) fn open(fs: &dyn FileSystem, path: &Path) -> Result<LogDir> {
+        match fs.open_dir(path) {
+            Ok(directory) => Ok(LogDir { directory, path: Arc::new(path.to_owned()) }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::new(ErrorKind::NotFound, "open log", "the directory does not exist").at_path(path))
+            }
+            Err(error) => Err(Error::io("open directory", path, error)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<String>> {
+        self.directory.list().map_err(|error| Error::io("list directory", self.path(), error))
+    }
+
+    pub(crate) fn open_file(&self, name: &str, mode: OpenMode) -> Result<LogFile> {
+        self.try_open_file(name, mode).map_err(|error| Error::io("open", self.path_of(name), error))
+    }
+
+    /// As [`LogDir::open_file`], `None` if there is no such file.
+    pub(crate) fn find_file(&self, name: &str, mode: OpenMode) -> Result<Option<LogFile>> {
+        match self.try_open_file(name, mode) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", self.path_of(name), error)),
+        }
+    }
+
+    pub(crate) fn try_open_file(&self, name: &str, mode: OpenMode) -> io::Result<LogFile> {
+        let file = self.directory.open(name, mode)?;
+        Ok(LogFile { file, path: Arc::new(self.path_of(name)) })
+    }
+
+    pub(crate) fn lock(&self) -> Result<Option<Box<dyn LockGuard>>> {
+        self.directory.try_lock(name::LOCK).map_err(|error| Error::io("lock", self.path_of(name::LOCK), error))
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.directory.sync().map_err(|error| Error::io("sync directory", self.path(), error))
+    }
+
+    /// Removes a name; that it is already gone is no error. Not durable before [`LogDir::sync`]. Returns whether it was there.
+    pub(crate) fn remove(&self, name: &str) -> Result<bool> {
+        match self.directory.remove(name) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("remove", self.path_of(name), error)),
+        }
+    }
+
+    /// Renames a file within the directory. The only caller of the rename system call. Not durable before [`LogDir::sync`].
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.directory.rename(from, to).map_err(|error| {
+            Error::io("rename", self.path_of(from), error).with_detail(format!("to {}", self.path_of(to).display()))
+        })
+    }
+
+    /// Creates the file `name`, which may be left over from an earlier attempt, lets `fill` write it, and syncs it. If anything
+    /// fails the file is removed again.
+    pub(crate) fn create_filled(&self, name: &str, fill: impl FnOnce(&LogFile) -> Result<()>) -> Result<LogFile> {
+        self.remove(name)?;
+        let file = self.open_file(name, OpenMode::CreateNew)?;
+        match fill(&file).and_then(|()| file.sync_all()) {
+            Ok(()) => Ok(file),
+            Err(error) => Err(self.discard(name, error)),
+        }
+    }
+
+    /// Removes an unfinished file after `error`. If that fails too the message says so; the next open sweeps it.
+    pub(crate) fn discard(&self, name: &str, error: Error) -> Error {
+        match self.remove(name) {
+            Ok(_) => error,
+            Err(second) => error.with_detail(format!("and the unfinished file stays behind: {second}")),
+        }
+    }
+
+    /// Writes and syncs the replacement of `name` under its temp name. Nothing changes before [`LogDir::commit`].
+    pub(crate) fn write_temp(&self, name: &str, fill: impl FnOnce(&LogFile) -> Result<()>) -> Result<Temp> {
+        let temp = name::temp(name);
+        self.create_filled(&temp, fill)?;
+        Ok(Temp { temp, name: name.to_owned() })
+    }
+
+    /// Renames a synced temp file over its final name and syncs the directory: the one way in which anything is replaced.
+    pub(crate) fn commit(&self, temp: Temp) -> Result<(), CommitError> {
+        if let Err(error) = self.rename(&temp.temp, &temp.name) {
+            return Err(CommitError { error: self.discard(&temp.temp, error), is_unsure: false });
+        }
+        self.sync().map_err(|error| CommitError { error, is_unsure: true })
+    }
+
+    /// Abandons a temp file.
+    pub(crate) fn abandon(&self, temp: Temp) -> Result<()> {
+        self.remove(&temp.temp).map(|_| ())
+    }
+}
+
+impl LogFile {
+    /// The same open file under the name it has by now.
+    pub(crate) fn renamed(self, path: PathBuf) -> LogFile {
+        LogFile { path: Arc::new(path), ..self }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn len(&self) -> Result<u64> {
+        self.file.len().map_err(|error| Error::io("get size of", self.path(), error))
+    }
+
+    /// Reads at `offset` until `buf` is full or the file ends, and returns how many bytes were read.
+    pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.file.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(Error::io("read", self.path(), error).at_offset(offset + done as u64));
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = offset + done as u64;
+            match self.file.write_at(&bytes[done..], at) {
+                Ok(0) => {
+                    let error = io::ErrorKind::WriteZero.into();
+                    return Err(Error::io("write", self.path(), error).at_offset(at));
+                }
+                Ok(written) => done += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io("write", self.path(), error).at_offset(at)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes zeros from `from` to `to`, so that later writes there change no metadata.
+    pub(crate) fn write_zeros(&self, from: u64, to: u64) -> Result<()> {
+        static ZEROS: [u8; ZERO_CHUNK] = [0; ZERO_CHUNK];
+        let mut at = from;
+        while at < to {
+            let bytes = (to - at).min(ZERO_CHUNK as u64);
+            self.write_at(&ZEROS[..bytes as usize], at)?;
+            at += bytes;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
+        self.file.set_len(len).map_err(|error| Error::io("set size of", self.path(), error))
+    }
+
+    pub(crate) fn sync_data(&self) -> Result<()> {
+        self.file.sync_data().map_err(|error| Error::io("sync", self.path(), error))
+    }
+
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| Error::io("sync", self.path(), error))
+    }
+}

@@ -1,0 +1,255 @@
+//! The operating system's file system.
+//!
+//! On Unix every operation on a name goes through one open directory handle, so renaming or replacing a directory above the
+//! log cannot redirect it. Windows has no such handle in the standard library; there the path is used, and syncing
+//! a directory does nothing because NTFS journals names by itself. macOS and Windows are written from their documentation
+//! and have not been tested.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Directory, File, FileSystem, LockGuard, OpenMode};
+
+/// The operating system's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealFileSystem;
+
+impl FileSystem for RealFileSystem {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Directory>> {
+        Ok(Arc::new(platform::RealDirectory::open(path)?))
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(fs::File);
+
+impl File for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.metadata().map(|metadata| metadata.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        platform::read_at(&self.0, buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        platform::write_at(&self.0, buf, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        platform::sync_data(&self.0)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        platform::sync_all(&self.0)
+    }
+}
+
+/// The file whose open description carries the lock. It is only held: dropping it closes the file and releases the lock.
+#[derive(Debug)]
+struct RealLock {
+    _file: fs::File,
+}
+
+impl LockGuard for RealLock {}
+
+fn lock(file: fs::File) -> io::Result<Option<Box<dyn LockGuard>>> {
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(unix)]
+mod platform {
+    use std::os::unix::fs::FileExt;
+
+    use rustix::fs::{AtFlags, Mode, OFlags};
+
+    use super::*;
+
+    #[derive(Debug)]
+    pub(super) struct RealDirectory(fs::File);
+
+    impl RealDirectory {
+        pub(super) fn open(path: &Path) -> io::Result<RealDirectory> {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let handle = rustix::fs::open(path, flags, Mode::empty())?;
+            Ok(RealDirectory(fs::File::from(handle)))
+        }
+
+        fn open_file(&self, name: &str, flags: OFlags) -> io::Result<fs::File> {
+            let mode = Mode::from_raw_mode(0o644);
+            let handle = rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC, mode)?;
+            Ok(fs::File::from(handle))
+        }
+    }
+
+    impl Directory for RealDirectory {
+        fn list(&self) -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in rustix::fs::Dir::read_from(&self.0)? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy();
+                if name != "." && name != ".." {
+                    names.push(name.into_owned());
+                }
+            }
+            Ok(names)
+        }
+
+        fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+            let flags = match mode {
+                OpenMode::Read => OFlags::RDONLY,
+                OpenMode::Write => OFlags::RDWR,
+                OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+                OpenMode::WriteDirect => direct_flags()?,
+            };
+            Ok(Arc::new(RealFile(self.open_file(name, flags)?)))
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            sync_all(&self.0)
+        }
+
+        fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn LockGuard>>> {
+            super::lock(self.open_file(name, OFlags::RDWR | OFlags::CREATE)?)
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn direct_flags() -> io::Result<OFlags> {
+        Ok(OFlags::WRONLY | OFlags::DIRECT | OFlags::DSYNC)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn direct_flags() -> io::Result<OFlags> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn read_at(file: &fs::File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.read_at(buf, offset)
+    }
+
+    pub(super) fn write_at(file: &fs::File, buf: &[u8], offset: u64) -> io::Result<usize> {
+        file.write_at(buf, offset)
+    }
+
+    // The standard library starts an interrupted sync again. Whether the first one had consumed an error is unknown then, so
+    // the calls are made directly and an interruption is an error like any other.
+
+    #[cfg(target_vendor = "apple")]
+    pub(super) fn sync_data(file: &fs::File) -> io::Result<()> {
+        Ok(rustix::fs::fcntl_fullfsync(file)?)
+    }
+
+    #[cfg(target_vendor = "apple")]
+    pub(super) fn sync_all(file: &fs::File) -> io::Result<()> {
+        Ok(rustix::fs::fcntl_fullfsync(file)?)
+    }
+
+    #[cfg(not(target_vendor = "apple"))]
+    pub(super) fn sync_data(file: &fs::File) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(file)?)
+    }
+
+    #[cfg(not(target_vendor = "apple"))]
+    pub(super) fn sync_all(file: &fs::File) -> io::Result<()> {
+        Ok(rustix::fs::fsync(file)?)
+    }
+}
+
+#[cfg(windows)]
+mod platform {
+    use std::os::windows::fs::FileExt;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[derive(Debug)]
+    pub(super) struct RealDirectory(PathBuf);
+
+    impl RealDirectory {
+        pub(super) fn open(path: &Path) -> io::Result<RealDirectory> {
+            if !fs::metadata(path)?.is_dir() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            Ok(RealDirectory(path.canonicalize()?))
+        }
+    }
+
+    impl Directory for RealDirectory {
+        fn list(&self) -> io::Result<Vec<String>> {
+            fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        }
+
+        fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+            let mut options = fs::OpenOptions::new();
+            options.read(true);
+            match mode {
+                OpenMode::Read => {}
+                OpenMode::Write => {
+                    options.write(true);
+                }
+                OpenMode::CreateNew => {
+                    options.write(true).create_new(true);
+                }
+                OpenMode::WriteDirect => return Err(io::ErrorKind::Unsupported.into()),
+            }
+            Ok(Arc::new(RealFile(options.open(self.0.join(name))?)))
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            fs::rename(self.0.join(from), self.0.join(to))
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            fs::remove_file(self.0.join(name))
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn LockGuard>>> {
+            let file =
+                fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.0.join(name))?;
+            super::lock(file)
+        }
+    }
+
+    pub(super) fn read_at(file: &fs::File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.seek_read(buf, offset)
+    }
+
+    pub(super) fn write_at(file: &fs::File, buf: &[u8], offset: u64) -> io::Result<usize> {
+        file.seek_write(buf, offset)
+    }
+
+    pub(super) fn sync_data(file: &fs::File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    pub(super) fn sync_all(file: &fs::File) -> io::Result<()> {
+        file.sync_all()
+    }
+}

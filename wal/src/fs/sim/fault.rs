@@ -1,0 +1,250 @@
+//! Planned faults: which call fails, and how.
+
+use std::fmt;
+use std::io;
+
+/// The error numbers of Linux that a disk and its file system give.
+pub mod errno {
+    /// The call was interrupted.
+    pub const EINTR: i32 = 4;
+    /// The device failed.
+    pub const EIO: i32 = 5;
+    /// The descriptor was not opened for this.
+    pub const EBADF: i32 = 9;
+    /// A directory where a file is expected.
+    pub const EISDIR: i32 = 21;
+    /// The file would be too large.
+    pub const EFBIG: i32 = 27;
+    /// The file system is full.
+    pub const ENOSPC: i32 = 28;
+    /// The file system is read-only.
+    pub const EROFS: i32 = 30;
+    /// The name is too long.
+    pub const ENAMETOOLONG: i32 = 36;
+    /// The quota is used up.
+    pub const EDQUOT: i32 = 122;
+}
+
+pub(super) fn os(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+/// One method of the traits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Operation {
+    /// [`FileSystem::create_dir`](crate::fs::FileSystem::create_dir)
+    CreateDir,
+    /// [`FileSystem::open_dir`](crate::fs::FileSystem::open_dir)
+    OpenDir,
+    /// [`Directory::list`](crate::fs::Directory::list)
+    List,
+    /// [`Directory::open`](crate::fs::Directory::open) of a file that must exist
+    Open,
+    /// [`Directory::open`](crate::fs::Directory::open) with [`CreateNew`](crate::fs::OpenMode::CreateNew)
+    Create,
+    /// [`Directory::rename`](crate::fs::Directory::rename)
+    Rename,
+    /// [`Directory::remove`](crate::fs::Directory::remove)
+    Remove,
+    /// [`Directory::sync`](crate::fs::Directory::sync)
+    SyncDir,
+    /// [`Directory::try_lock`](crate::fs::Directory::try_lock)
+    TryLock,
+    /// [`File::len`](crate::fs::File::len)
+    Len,
+    /// [`File::read_at`](crate::fs::File::read_at)
+    Read,
+    /// [`File::write_at`](crate::fs::File::write_at)
+    Write,
+    /// [`File::set_len`](crate::fs::File::set_len)
+    SetLen,
+    /// [`File::sync_data`](crate::fs::File::sync_data)
+    SyncData,
+    /// [`File::sync_all`](crate::fs::File::sync_all)
+    SyncAll,
+}
+
+impl Operation {
+    /// Whether the call makes something durable.
+    pub fn is_sync(self) -> bool {
+        matches!(self, Operation::SyncDir | Operation::SyncData | Operation::SyncAll)
+    }
+
+    /// Whether a crash after the call can end differently from a crash before it.
+    pub(super) fn has_effect(self) -> bool {
+        !matches!(self, Operation::OpenDir | Operation::List | Operation::Open | Operation::Len | Operation::Read)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Operation::CreateDir => "create_dir",
+            Operation::OpenDir => "open_dir",
+            Operation::List => "list",
+            Operation::Open => "open",
+            Operation::Create => "create",
+            Operation::Rename => "rename",
+            Operation::Remove => "remove",
+            Operation::SyncDir => "sync_dir",
+            Operation::TryLock => "try_lock",
+            Operation::Len => "len",
+            Operation::Read => "read",
+            Operation::Write => "write",
+            Operation::SetLen => "set_len",
+            Operation::SyncData => "sync_data",
+            Operation::SyncAll => "sync_all",
+        })
+    }
+}
+
+/// What a fault does to its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Effect {
+    /// The call fails with this error number and does nothing. A sync that fails has the effects of the
+    /// [`SyncFailure`](super::SyncFailure) that is configured.
+    Error(i32),
+    /// The call does its work and reports this error number all the same.
+    DoneButError(i32),
+    /// A write puts down this many bytes and then fails.
+    PartialError {
+        /// How many bytes are written.
+        bytes: usize,
+        /// The error number.
+        errno: i32,
+    },
+    /// A read or write moves at most this many bytes and says so.
+    Short(usize),
+    /// A read or write works on this offset instead of its own.
+    Misdirect(u64),
+    /// A sync, or a direct write, says `Ok` and makes nothing durable.
+    Lie,
+}
+
+impl Effect {
+    fn suits(self, operation: Operation) -> bool {
+        match self {
+            Effect::Error(_) | Effect::DoneButError(_) => true,
+            Effect::PartialError { .. } => operation == Operation::Write,
+            Effect::Short(_) | Effect::Misdirect(_) => matches!(operation, Operation::Write | Operation::Read),
+            Effect::Lie => operation.is_sync() || operation == Operation::Write,
+        }
+    }
+}
+
+/// A planned fault. It applies to the calls that match all its conditions; by default to the first of them only.
+///
+/// A fault whose effect makes no sense for an operation (a short rename) never matches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    effect: Effect,
+    call: Option<u64>,
+    operation: Option<Operation>,
+    name: Option<String>,
+    name_prefix: Option<String>,
+    skip: u64,
+    times: u64,
+}
+
+impl Fault {
+    /// A fault on the next call.
+    pub fn new(effect: Effect) -> Fault {
+        Fault { effect, call: None, operation: None, name: None, name_prefix: None, skip: 0, times: 1 }
+    }
+
+    /// Fails with an error number: short for `Fault::new(Effect::Error(errno))`.
+    pub fn error(errno: i32) -> Fault {
+        Fault::new(Effect::Error(errno))
+    }
+
+    /// Only the call with this number; see [`SimFs::calls`](super::SimFs::calls).
+    pub fn at_call(mut self, call: u64) -> Fault {
+        self.call = Some(call);
+        self
+    }
+
+    /// Only this operation.
+    pub fn on(mut self, operation: Operation) -> Fault {
+        self.operation = Some(operation);
+        self
+    }
+
+    /// Only files (or directories) with this name, without the path. For an open file that is the name under which it was
+    /// opened; for a rename, one of the two.
+    pub fn name(mut self, name: &str) -> Fault {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Only files (or directories) whose name starts like this.
+    pub fn name_prefix(mut self, prefix: &str) -> Fault {
+        self.name_prefix = Some(prefix.to_owned());
+        self
+    }
+
+    /// Leaves the first `count` matching calls alone.
+    pub fn skip(mut self, count: u64) -> Fault {
+        self.skip = count;
+        self
+    }
+
+    /// Applies to this many matching calls.
+    pub fn times(mut self, count: u64) -> Fault {
+        self.times = count;
+        self
+    }
+
+    /// Applies to all further matching calls.
+    pub fn always(self) -> Fault {
+        self.times(u64::MAX)
+    }
+
+    fn matches(&self, number: u64, call: &Call<'_>) -> bool {
+        let names = || std::iter::once(call.name).chain(call.target);
+        self.effect.suits(call.operation)
+            && self.call.is_none_or(|planned| planned == number)
+            && self.operation.is_none_or(|operation| operation == call.operation)
+            && self.name.as_ref().is_none_or(|name| names().any(|given| given == name))
+            && self.name_prefix.as_ref().is_none_or(|prefix| names().any(|given| given.starts_with(prefix.as_str())))
+    }
+
+    /// Counts the call, and says what to do to it.
+    fn take(&mut self, number: u64, call: &Call<'_>) -> Option<Effect> {
+        if self.times == 0 || !self.matches(number, call) {
+            return None;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        self.times -= 1;
+        Some(self.effect)
+    }
+}
+
+/// The effect of the first fault that applies. All faults count the call, also those behind it.
+pub(super) fn take_effect(faults: &mut Vec<Fault>, number: u64, call: &Call<'_>) -> Option<Effect> {
+    let mut effect = None;
+    for fault in faults.iter_mut() {
+        let own = fault.take(number, call);
+        effect = effect.or(own);
+    }
+    faults.retain(|fault| fault.times > 0);
+    effect
+}
+
+/// One call as faults and the trace see it.
+pub(super) struct Call<'a> {
+    pub(super) operation: Operation,
+    /// The path of the directory.
+    pub(super) dir: &'a str,
+    pub(super) name: &'a str,
+    /// The new name in a rename.
+    pub(super) target: Option<&'a str>,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    /// Whether a read-only file system refuses it.
+    pub(super) changes: bool,
+}

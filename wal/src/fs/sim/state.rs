@@ -1,0 +1,322 @@
+//! One running machine: the volume, and what belongs to the processes that use it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::config::SyncFailure;
+use super::content::{PAGE, SECTOR, pages_of};
+use super::fault::{Call, Effect, Fault, errno, os, take_effect};
+use super::names::{DirId, InodeId};
+use super::trace::{DIGEST_SEED, Event, Outcome, digest};
+use super::volume::{Health, Volume};
+use crate::fs::OpenMode;
+
+/// No file is larger, whatever the settings say, so that no arithmetic on offsets overflows.
+const FILE_SIZE_MAX: u64 = 1 << 40;
+
+#[derive(Debug)]
+struct SimulatedCrash;
+
+impl fmt::Display for SimulatedCrash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("simulated crash")
+    }
+}
+
+impl std::error::Error for SimulatedCrash {}
+
+pub(super) fn is_simulated_crash(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<SimulatedCrash>())
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Descriptor {
+    inode: InodeId,
+    /// The error of a sync that somebody else called and that this descriptor has not heard of.
+    error: Option<i32>,
+}
+
+/// What a crash or the death of the process ends.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    pub(super) calls: u64,
+    pub(super) crash_at: Option<u64>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) tracing: bool,
+    pub(super) trace: Vec<Event>,
+    pub(super) crash_points: Option<Vec<(u64, Volume)>>,
+    digest: u64,
+    descriptors: BTreeMap<u64, Descriptor>,
+    next_descriptor: u64,
+    locks: BTreeSet<InodeId>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) volume: Volume,
+    pub(super) process: Process,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+}
+
+impl Shared {
+    pub(super) fn new(volume: Volume) -> Arc<Shared> {
+        Arc::new(Shared { state: Mutex::new(State { volume, process: Process::default() }) })
+    }
+
+    /// Numbers a call, decides about its fault, runs it, and records it. `run` returns a number for the trace, too.
+    pub(super) fn call<T>(
+        &self,
+        call: &Call<'_>,
+        run: impl FnOnce(&mut State, Option<Effect>) -> io::Result<(T, u64)>,
+    ) -> io::Result<T> {
+        let mut state = self.state.lock();
+        let number = state.process.calls;
+        state.process.calls += 1;
+        state.process.digest = 0;
+        state.keep_crash_point(number, call);
+        let result = state.run(number, call, run);
+        if state.process.tracing {
+            let event = Event::new(number, call, Outcome::of(&result), state.process.digest);
+            state.process.trace.push(event);
+        }
+        result.map(|(value, _)| value)
+    }
+}
+
+impl State {
+    fn keep_crash_point(&mut self, number: u64, call: &Call<'_>) {
+        if let Some(points) = &mut self.process.crash_points
+            && call.operation.has_effect()
+        {
+            points.push((number, self.volume.clone()));
+        }
+    }
+
+    fn run<T>(
+        &mut self,
+        number: u64,
+        call: &Call<'_>,
+        run: impl FnOnce(&mut State, Option<Effect>) -> io::Result<(T, u64)>,
+    ) -> io::Result<(T, u64)> {
+        if self.process.crash_at.is_some_and(|crash| crash <= number) {
+            return Err(io::Error::other(SimulatedCrash));
+        }
+        match self.volume.health {
+            Health::ShutDown => return Err(os(errno::EIO)),
+            Health::ReadOnly if call.changes => return Err(os(errno::EROFS)),
+            _ => {}
+        }
+        match take_effect(&mut self.process.faults, number, call) {
+            Some(Effect::Error(errno)) if !call.operation.is_sync() => Err(os(errno)),
+            Some(Effect::DoneButError(errno)) => run(self, None).and_then(|_| Err(os(errno))),
+            effect => run(self, effect),
+        }
+    }
+
+    fn note_bytes(&mut self, bytes: &[u8]) {
+        if self.process.tracing {
+            self.process.digest = digest(DIGEST_SEED, bytes);
+        }
+    }
+
+    /// Opens a file and returns it with its descriptor.
+    pub(super) fn open(&mut self, dir: DirId, name: &str, mode: OpenMode) -> io::Result<(InodeId, u64)> {
+        let inode = match mode {
+            OpenMode::CreateNew if self.volume.dir(dir)?.get(name).is_some() => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            OpenMode::CreateNew => self.volume.create_file(dir, name)?,
+            OpenMode::Read | OpenMode::Write | OpenMode::WriteDirect => self.volume.file_in(dir, name)?,
+        };
+        if mode == OpenMode::WriteDirect && !self.volume.config.direct_writes {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let descriptor = self.process.next_descriptor;
+        self.process.next_descriptor += 1;
+        self.process.descriptors.insert(descriptor, Descriptor { inode, error: None });
+        Ok((inode, descriptor))
+    }
+
+    pub(super) fn close(&mut self, inode: InodeId, descriptor: u64) {
+        self.process.descriptors.remove(&descriptor);
+        self.collect(inode);
+    }
+
+    /// Gives up the file unless somebody has it open or a name may lead to it.
+    pub(super) fn collect(&mut self, inode: InodeId) {
+        if !self.is_open(inode) {
+            self.volume.collect(inode);
+        }
+    }
+
+    fn is_open(&self, inode: InodeId) -> bool {
+        self.process.descriptors.values().any(|descriptor| descriptor.inode == inode)
+    }
+
+    /// `None` if the lock is taken.
+    pub(super) fn lock(&mut self, dir: DirId, name: &str) -> io::Result<Option<InodeId>> {
+        let inode = match self.volume.file_in(dir, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.volume.create_file(dir, name)?,
+            found => found?,
+        };
+        Ok(self.process.locks.insert(inode).then_some(inode))
+    }
+
+    pub(super) fn unlock(&mut self, inode: InodeId) {
+        self.process.locks.remove(&inode);
+    }
+
+    /// The blocks of all files that have a name or are open.
+    pub(super) fn blocks_used(&self) -> u64 {
+        let live = self.volume.inodes.iter().filter(|(id, inode)| inode.links > 0 || self.is_open(**id));
+        live.map(|(_, inode)| inode.cache().blocks()).sum()
+    }
+
+    /// How much of a write there is room for.
+    fn room_for(&self, inode: InodeId, offset: u64, length: usize) -> io::Result<usize> {
+        let config = &self.volume.config;
+        let size_max = config.file_size_max.min(FILE_SIZE_MAX);
+        if length > 0 && offset >= size_max {
+            return Err(os(errno::EFBIG));
+        }
+        let length = length.min(size_max.saturating_sub(offset) as usize);
+        let Some(capacity) = config.capacity else { return Ok(length) };
+        let content = self.volume.inode(inode)?.cache();
+        let mut free = (capacity / PAGE as u64).saturating_sub(self.blocks_used());
+        let mut fits = 0;
+        for (page, range) in pages_of(offset, length) {
+            if config.copy_on_write || content.is_unallocated(page) {
+                if free == 0 {
+                    break;
+                }
+                free -= 1;
+            }
+            fits += range.len();
+        }
+        if fits == 0 && length > 0 { Err(os(errno::ENOSPC)) } else { Ok(fits) }
+    }
+
+    fn shorten(&mut self, length: usize) -> usize {
+        let short = self.volume.config.short_transfers && length > 1 && self.volume.rng.percent(25);
+        if short { 1 + self.volume.rng.below(length - 1) } else { length }
+    }
+
+    pub(super) fn read(
+        &mut self,
+        inode: InodeId,
+        buf: &mut [u8],
+        offset: u64,
+        effect: Option<Effect>,
+    ) -> io::Result<usize> {
+        let (limit, offset) = match effect {
+            Some(Effect::Short(limit)) => (limit.min(buf.len()), offset),
+            Some(Effect::Misdirect(other)) => (buf.len(), other),
+            _ => (self.shorten(buf.len()), offset),
+        };
+        let count = self.volume.inode(inode)?.cache().read_at(&mut buf[..limit], offset);
+        self.note_bytes(&buf[..count]);
+        Ok(count)
+    }
+
+    pub(super) fn write(
+        &mut self,
+        inode: InodeId,
+        buf: &[u8],
+        offset: u64,
+        direct: bool,
+        effect: Option<Effect>,
+    ) -> io::Result<usize> {
+        if direct && (!offset.is_multiple_of(SECTOR as u64) || !buf.len().is_multiple_of(SECTOR)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.note_bytes(buf);
+        let (mut limit, offset, error) = match effect {
+            Some(Effect::Short(limit)) => (limit, offset, None),
+            Some(Effect::PartialError { bytes, errno }) => (bytes, offset, Some(errno)),
+            Some(Effect::Misdirect(other)) => (buf.len(), other, None),
+            _ if direct => (buf.len(), offset, None),
+            _ => (self.shorten(buf.len()), offset, None),
+        };
+        if direct {
+            limit -= limit % SECTOR;
+        }
+        let count = self.room_for(inode, offset, limit.min(buf.len()))?;
+        let durable = direct && error.is_none() && effect != Some(Effect::Lie) && !self.volume.config.lying_flush;
+        let file = self.volume.inode_mut(inode)?;
+        if durable {
+            file.write_durably(&buf[..count], offset);
+        } else {
+            file.write(&buf[..count], offset);
+        }
+        error.map_or(Ok(count), |errno| Err(os(errno)))
+    }
+
+    pub(super) fn set_len(&mut self, inode: InodeId, len: u64) -> io::Result<()> {
+        if len > self.volume.config.file_size_max.min(FILE_SIZE_MAX) {
+            return Err(os(errno::EFBIG));
+        }
+        self.volume.inode_mut(inode)?.set_len(len);
+        Ok(())
+    }
+
+    pub(super) fn sync_file(&mut self, inode: InodeId, descriptor: u64, effect: Option<Effect>) -> io::Result<()> {
+        if let Some(Effect::Error(errno)) = effect {
+            return self.fail_file_sync(inode, descriptor, errno);
+        }
+        if !self.lies(effect) && !self.volume.inode(inode)?.is_settled() {
+            self.volume.inode_mut(inode)?.settle();
+        }
+        let unheard = self.process.descriptors.get_mut(&descriptor).and_then(|own| own.error.take());
+        unheard.map_or(Ok(()), |errno| Err(os(errno)))
+    }
+
+    fn fail_file_sync(&mut self, inode: InodeId, descriptor: u64, errno: i32) -> io::Result<()> {
+        let failure = self.volume.config.sync_failure;
+        self.volume.inode_mut(inode)?.fail_sync(failure);
+        if failure == SyncFailure::PagesDropped {
+            for (number, other) in &mut self.process.descriptors {
+                if other.inode == inode {
+                    other.error = (*number != descriptor).then_some(errno);
+                }
+            }
+        }
+        self.weaken(failure);
+        Err(os(errno))
+    }
+
+    pub(super) fn sync_dir(&mut self, dir: DirId, effect: Option<Effect>) -> io::Result<()> {
+        if let Some(Effect::Error(errno)) = effect {
+            self.volume.dir_mut(dir)?.fail_sync();
+            self.weaken(self.volume.config.sync_failure);
+            return Err(os(errno));
+        }
+        if self.lies(effect) || self.volume.dir(dir)?.is_settled() {
+            return Ok(());
+        }
+        for inode in self.volume.dir_mut(dir)?.settle() {
+            self.collect(inode);
+        }
+        Ok(())
+    }
+
+    fn weaken(&mut self, failure: SyncFailure) {
+        match failure {
+            SyncFailure::PagesDropped | SyncFailure::Ext4Like => {}
+            SyncFailure::XfsLike => self.volume.health = Health::ShutDown,
+            SyncFailure::BtrfsLike => self.volume.health = Health::ReadOnly,
+        }
+    }
+
+    fn lies(&self, effect: Option<Effect>) -> bool {
+        self.volume.config.lying_flush || effect == Some(Effect::Lie)
+    }
+}

@@ -1,0 +1,233 @@
+//! What outlives a process: directories, files, and the health of the file system.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use super::config::SimConfig;
+use super::content::{Content, Page};
+use super::fault::{errno, os};
+use super::inode::Inode;
+use super::names::{Dir, DirId, InodeId, Node};
+use super::rng::Rng;
+use super::trace::{DIGEST_SEED, digest, join};
+
+const ROOT: DirId = 0;
+/// Enough for sectors that read as bytes of removed files.
+const STALE_PAGES: usize = 16;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Health {
+    #[default]
+    Good,
+    ReadOnly,
+    ShutDown,
+}
+
+/// The clone is cheap: files and directories are shared until one of the copies changes them.
+#[derive(Clone, Debug)]
+pub(super) struct Volume {
+    pub(super) config: SimConfig,
+    pub(super) rng: Rng,
+    pub(super) dirs: BTreeMap<DirId, Arc<Dir>>,
+    pub(super) inodes: BTreeMap<InodeId, Arc<Inode>>,
+    pub(super) stale: Vec<Arc<Page>>,
+    pub(super) health: Health,
+    pub(super) next_id: u64,
+}
+
+impl Volume {
+    pub(super) fn new(config: SimConfig) -> Volume {
+        let rng = Rng::new(config.seed);
+        let dirs = BTreeMap::from([(ROOT, Arc::new(Dir::new("/")))]);
+        let (inodes, stale) = (BTreeMap::new(), Vec::new());
+        Volume { config, rng, dirs, inodes, stale, health: Health::Good, next_id: ROOT + 1 }
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    pub(super) fn dir(&self, id: DirId) -> io::Result<&Dir> {
+        self.dirs.get(&id).map(|dir| &**dir).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn dir_mut(&mut self, id: DirId) -> io::Result<&mut Dir> {
+        self.dirs.get_mut(&id).map(Arc::make_mut).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn inode(&self, id: InodeId) -> io::Result<&Inode> {
+        self.inodes.get(&id).map(|inode| &**inode).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn inode_mut(&mut self, id: InodeId) -> io::Result<&mut Inode> {
+        self.inodes.get_mut(&id).map(Arc::make_mut).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn find_dir(&self, path: &Path) -> io::Result<DirId> {
+        let mut id = ROOT;
+        for name in components(path)? {
+            match self.dir(id)?.get(name) {
+                Some(Node::Dir(next)) => id = next,
+                Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+                None => return Err(io::ErrorKind::NotFound.into()),
+            }
+        }
+        Ok(id)
+    }
+
+    /// The directory that holds the last component of the path, and that component.
+    pub(super) fn find_parent<'a>(&self, path: &'a Path) -> io::Result<(DirId, &'a str)> {
+        let names = components(path)?;
+        let (name, parents) = names.split_last().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok((self.find_dir(&parents.iter().collect::<std::path::PathBuf>())?, name))
+    }
+
+    pub(super) fn find_file(&self, path: &Path) -> io::Result<InodeId> {
+        let (dir, name) = self.find_parent(path)?;
+        self.file_in(dir, name)
+    }
+
+    pub(super) fn file_in(&self, dir: DirId, name: &str) -> io::Result<InodeId> {
+        match self.dir(dir)?.get(name) {
+            Some(Node::File(inode)) => Ok(inode),
+            Some(Node::Dir(_)) => Err(os(errno::EISDIR)),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    pub(super) fn create_dir(&mut self, path: &Path) -> io::Result<()> {
+        if components(path)?.is_empty() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let (parent, name) = self.find_parent(path)?;
+        check_name(name)?;
+        if self.dir(parent)?.get(name).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let full = join(&self.dir(parent)?.path, name);
+        let id = self.new_id();
+        self.dirs.insert(id, Arc::new(Dir::new(&full)));
+        self.dir_mut(parent)?.set(name, Some(Node::Dir(id)));
+        Ok(())
+    }
+
+    pub(super) fn create_file(&mut self, dir: DirId, name: &str) -> io::Result<InodeId> {
+        check_name(name)?;
+        let id = self.new_id();
+        self.dir_mut(dir)?.set(name, Some(Node::File(id)));
+        self.inodes.insert(id, Arc::new(Inode::settled(Content::default(), 1)));
+        Ok(id)
+    }
+
+    /// As POSIX has it, nothing happens if both names lead to the same file, as they may after a crash.
+    pub(super) fn rename(&mut self, dir: DirId, from: &str, to: &str) -> io::Result<()> {
+        check_name(to)?;
+        let inode = self.file_in(dir, from)?;
+        let replaced = match self.file_in(dir, to) {
+            Ok(replaced) if replaced == inode => return Ok(()),
+            Ok(replaced) => Some(replaced),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        self.dir_mut(dir)?.rename(from, to, Node::File(inode));
+        replaced.map_or(Ok(()), |replaced| self.unlink(replaced))
+    }
+
+    pub(super) fn remove(&mut self, dir: DirId, name: &str) -> io::Result<()> {
+        let inode = self.file_in(dir, name)?;
+        self.dir_mut(dir)?.set(name, None);
+        self.unlink(inode)
+    }
+
+    pub(super) fn unlink(&mut self, inode: InodeId) -> io::Result<()> {
+        self.inode_mut(inode)?.links -= 1;
+        Ok(())
+    }
+
+    /// Gives up a file that nothing leads to any more, now or after a crash. The caller knows that it is not open.
+    pub(super) fn collect(&mut self, id: InodeId) {
+        if !self.is_reachable(id)
+            && let Some(inode) = self.inodes.remove(&id)
+        {
+            self.bury(&inode);
+        }
+    }
+
+    /// Keeps some of the bytes of a removed file for sectors that show stale data.
+    pub(super) fn bury(&mut self, inode: &Inode) {
+        self.stale.extend(inode.cache().clone().into_pages().take(STALE_PAGES));
+        let excess = self.stale.len().saturating_sub(STALE_PAGES);
+        self.stale.drain(..excess);
+    }
+
+    /// Whether a name leads to the file, or may do so after a crash.
+    pub(super) fn is_reachable(&self, id: InodeId) -> bool {
+        self.inodes.get(&id).is_some_and(|inode| inode.links > 0)
+            || self.dirs.values().any(|dir| dir.refers_to(Node::File(id)))
+    }
+
+    /// A path of the file, for people to read.
+    pub(super) fn path_of(&self, id: InodeId) -> String {
+        let named = |dir: &Arc<Dir>| dir.name_of(Node::File(id)).map(|name| join(&dir.path, name));
+        self.dirs.values().find_map(named).unwrap_or_default()
+    }
+
+    /// Puts a file with this content there, durably.
+    pub(super) fn put_file(&mut self, path: &Path, content: Content) -> io::Result<()> {
+        let (dir, name) = self.find_parent(path)?;
+        check_name(name)?;
+        let id = match self.file_in(dir, name) {
+            Ok(id) => id,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.new_id(),
+            Err(error) => return Err(error),
+        };
+        let links = self.inodes.get(&id).map_or(1, |inode| inode.links);
+        self.dir_mut(dir)?.set_durably(name, Some(Node::File(id)));
+        self.inodes.insert(id, Arc::new(Inode::settled(content, links)));
+        Ok(())
+    }
+
+    /// A hash of all names and bytes that programs see.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hash = DIGEST_SEED;
+        for dir in self.dirs.values() {
+            hash = digest(hash, dir.path.as_bytes());
+            for (name, node) in dir.live() {
+                hash = digest(hash, name.as_bytes());
+                let Node::File(id) = node else { continue };
+                let Some(inode) = self.inodes.get(id) else { continue };
+                hash = digest(hash, &inode.cache().len().to_le_bytes());
+                inode.cache().visit_pages(|index, page| {
+                    hash = digest(digest(hash, &index.to_le_bytes()), page);
+                });
+            }
+        }
+        hash
+    }
+}
+
+/// The names on a path. Whether it starts at the root makes no difference.
+fn components(path: &Path) -> io::Result<Vec<&str>> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+            Component::ParentDir => return Err(io::ErrorKind::InvalidInput.into()),
+            Component::Normal(name) => names.push(name.to_str().ok_or(io::ErrorKind::InvalidInput)?),
+        }
+    }
+    Ok(names)
+}
+
+pub(super) fn check_name(name: &str) -> io::Result<()> {
+    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    if name.len() > 255 {
+        return Err(os(errno::ENAMETOOLONG));
+    }
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! Looking at a log without opening it: what `walctl info` and `walctl verify` show. Nothing is changed and no lock is taken.
+//!
+//! [`survey`] runs the first two steps of recovery, the same code that [`Wal::open`](crate::Wal::open) runs, and says what an
+//! open would find and do.
+
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::FileSystem;
+use crate::fs::durable::LogDir;
+use crate::lsn::Lsn;
+use crate::record::LogId;
+use crate::recover::decide::{CutReason, Decision, damage, decide};
+use crate::recover::survey::{ChainSegment, ControlState, Reach, Survey as Raw, survey as survey_dir};
+use crate::report::Progress;
+use crate::segment::header::HeaderState;
+use crate::segment::name;
+
+/// How much a survey reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// What a quick open reads: the segments that are not proven durable, at least the last one.
+    Tail,
+    /// Every record of every segment.
+    Full,
+}
+
+/// What the control file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ControlInfo {
+    /// What identifies the log.
+    pub log_id: LogId,
+    /// How often the file was replaced.
+    pub sequence: u64,
+    /// The first segment that belongs to the log.
+    pub start_segment: u64,
+    /// No record below it is part of the log.
+    pub start_lsn: Lsn,
+    /// The durable LSN when it was written.
+    pub witness_lsn: Lsn,
+    /// Truncation past it is refused.
+    pub checkpoint_lsn: Option<Lsn>,
+    /// Whether the log was closed cleanly.
+    pub is_closed: bool,
+    /// When it was written, microseconds since 1970-01-01 UTC.
+    pub written_micros: u64,
+}
+
+/// What a segment file is to its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum SegmentState {
+    /// The last one of the chain, which takes records or will be recovered.
+    Active,
+    /// Followed by another one, or written as a whole.
+    Sealed,
+    /// Made ready and not used yet.
+    Prepared,
+    /// A leftover of a truncation or a cut; the next open removes it.
+    Void,
+    /// Its header is damaged.
+    Damaged,
+}
+
+/// Damage in a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Damage {
+    /// Where in the file, in bytes.
+    pub offset: u64,
+    /// The LSN of the first position without a valid record.
+    pub lsn: Lsn,
+    /// What is wrong.
+    pub reason: String,
+    /// Valid records that follow in the same segment.
+    pub valid_records_after: u64,
+    /// Whether a witness proves that what is damaged was once durable. If not, it is the torn end of an unfinished write.
+    pub is_witnessed: bool,
+}
+
+/// A segment file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SegmentInfo {
+    /// Its number.
+    pub number: u64,
+    /// Its file name.
+    pub file_name: String,
+    /// Its size in bytes.
+    pub file_bytes: u64,
+    /// What it is to the log.
+    pub state: SegmentState,
+    /// How many cuts of the log's end came before it.
+    pub epoch: Option<u64>,
+    /// The LSN of its first frame.
+    pub base_lsn: Option<Lsn>,
+    /// Where its records end, if that is known without reading it or it was read.
+    pub end_lsn: Option<Lsn>,
+    /// The durable LSN when its header was written.
+    pub witness_lsn: Option<Lsn>,
+    /// Records in it, if it was read.
+    pub records: Option<u64>,
+    /// The first damage in it, if it was read or its header is damaged.
+    pub damage: Option<Damage>,
+    /// When it was created, microseconds since 1970-01-01 UTC.
+    pub created_micros: Option<u64>,
+}
+
+/// What an open would find.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// There is no log, only what a creation left that did not finish, or nothing.
+    NoLog,
+    /// Closed cleanly.
+    Clean,
+    /// Not closed (or open now); everything would be kept.
+    Kept,
+    /// Not closed (or open now); an unfinished write at the end would be cut.
+    Cut {
+        /// Why.
+        reason: CutReason,
+        /// The first LSN that would not be kept.
+        at: Lsn,
+    },
+    /// The open would fail with this error and change nothing.
+    Fail(Error),
+}
+
+/// Everything that was found in the directory of a log.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Survey {
+    /// What the control file says, if it can be read.
+    pub control: Option<ControlInfo>,
+    /// The segment files, by number.
+    pub segments: Vec<SegmentInfo>,
+    /// Start of the log.
+    pub start_lsn: Lsn,
+    /// End of what an open would keep.
+    pub end_lsn: Lsn,
+    /// The highest LSN below which something on disk proves that everything was synced.
+    pub witness_lsn: Lsn,
+    /// Records in the segments that were read.
+    pub records: u64,
+    /// Bytes of frames that were read.
+    pub scanned_bytes: u64,
+    /// Files that the next open removes.
+    pub sweepable: Vec<String>,
+    /// Temp files whose final is missing; they are kept as evidence.
+    pub stranded: Vec<String>,
+    /// Names that do not belong to a log.
+    pub foreign: Vec<String>,
+    /// What an open would find.
+    pub outcome: Outcome,
+}
+
+/// Surveys the log in `dir`.
+///
+/// If another process is writing the log, the end of what is seen is the end at some moment during the survey, and the
+/// outcome is what a crash at that moment would have led to.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] if there is no directory, [`ErrorKind::Io`]. What is wrong with the log itself is not an error here but
+/// part of the result.
+pub fn survey(
+    fs: &dyn FileSystem,
+    dir: impl AsRef<Path>,
+    depth: Depth,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<Survey> {
+    let dir = LogDir::open(fs, dir.as_ref())?;
+    let reach = match depth {
+        Depth::Tail => Reach::Tail(0),
+        Depth::Full => Reach::Full,
+    };
+    let report = |bytes_done, bytes_total| progress(Progress { bytes_done, bytes_total });
+    let (raw, decision) = settled(&dir, reach, &report)?;
+    Ok(describe(&raw, decision))
+}
+
+/// Surveys and decides. A writer in another process may have gone on between two reads, which can look like damage; real damage is
+/// still in the same place when looked at again.
+fn settled(dir: &LogDir, reach: Reach, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<(Raw, Decision)> {
+    const LOOKS_MAX: usize = 5;
+    let mut last: Option<String> = None;
+    for look in 1.. {
+        let raw = survey_dir(dir, reach, progress)?;
+        let decision = decide(&raw);
+        let Decision::Fail(error) = &decision else { return Ok((raw, decision)) };
+        let found = error.to_string();
+        if last.as_ref() == Some(&found) || look >= LOOKS_MAX {
+            return Ok((raw, decision));
+        }
+        last = Some(found);
+    }
+    unreachable!("the loop returns")
+}
+
+fn describe(raw: &Raw, decision: Decision) -> Survey {
+    let control = match &raw.control {
+        ControlState::Valid(control) => Some(ControlInfo {
+            log_id: control.log_id,
+            sequence: control.sequence,
+            start_segment: control.start_segment,
+            start_lsn: control.start,
+            witness_lsn: control.witness,
+            checkpoint_lsn: control.checkpoint,
+            is_closed: control.clean.is_some(),
+            written_micros: control.written_micros,
+        }),
+        _ => None,
+    };
+    let last_end =
+        raw.walk.chain.last().and_then(|segment| segment.scan.as_ref()).map_or(Lsn::ZERO, |scan| scan.batch_end);
+    let (end_lsn, outcome) = match decision {
+        Decision::Create => (Lsn::ZERO, Outcome::NoLog),
+        Decision::Clean(_, end) => (end.lsn, Outcome::Clean),
+        Decision::Keep(keep) => {
+            (keep.end, keep.cut.map_or(Outcome::Kept, |reason| Outcome::Cut { reason, at: keep.end }))
+        }
+        Decision::Fail(error) => (last_end, Outcome::Fail(error)),
+    };
+    let mut segments: Vec<SegmentInfo> = raw.walk.chain.iter().enumerate().map(|it| chain_segment(raw, it)).collect();
+    let others = raw.walk.trailing.iter().chain(&raw.orphans);
+    segments.extend(others.map(|other| other_segment(other.number, other.file_bytes, &other.header)));
+    segments
+        .extend(raw.below_start.iter().map(|&number| SegmentInfo { state: SegmentState::Void, ..blank(number, 0) }));
+    segments.sort_by_key(|segment| segment.number);
+    Survey {
+        start_lsn: control.as_ref().map_or(Lsn::ZERO, |control| control.start_lsn),
+        control,
+        records: segments.iter().filter_map(|segment| segment.records).sum(),
+        segments,
+        end_lsn,
+        witness_lsn: raw.witness,
+        scanned_bytes: raw.scanned_bytes,
+        sweepable: raw.sweepable.clone(),
+        stranded: raw.stranded.clone(),
+        foreign: raw.foreign.clone(),
+        outcome,
+    }
+}
+
+fn chain_segment(raw: &Raw, (index, segment): (usize, &ChainSegment)) -> SegmentInfo {
+    let header = &segment.header;
+    let is_last = index + 1 == raw.walk.chain.len();
+    let scan = segment.scan.as_ref();
+    let is_whole = scan.is_none_or(|scan| segment.known_end.is_some_and(|end| scan.batch_end == end));
+    let is_clean_end = scan.is_some_and(|scan| {
+        is_last
+            && scan.valid_after == 0
+            && scan.batch_end == scan.stop_lsn
+            && matches!(scan.stop, crate::scan::Stop::AtEnd | crate::scan::Stop::Zeros)
+            && scan.batch_end >= raw.witness.min(header.limit)
+    });
+    let damage = scan.filter(|_| !is_whole && !is_clean_end).map(|scan| Damage {
+        offset: header.offset_of(scan.stop_lsn),
+        lsn: scan.batch_end,
+        reason: damage(segment, scan).detail().to_owned(),
+        valid_records_after: scan.valid_after,
+        is_witnessed: scan.batch_end < raw.witness,
+    });
+    SegmentInfo {
+        file_bytes: segment.file_bytes,
+        state: if is_last && header.sealed_end.is_none() { SegmentState::Active } else { SegmentState::Sealed },
+        epoch: Some(header.epoch),
+        base_lsn: Some(header.base),
+        end_lsn: scan.map(|scan| scan.batch_end).or(segment.known_end),
+        witness_lsn: Some(header.witness),
+        records: scan.map(|scan| scan.records),
+        damage,
+        created_micros: Some(header.created_micros),
+        ..blank(header.segment, segment.file_bytes)
+    }
+}
+
+fn other_segment(number: u64, file_bytes: u64, header: &HeaderState) -> SegmentInfo {
+    let base = blank(number, file_bytes);
+    match header {
+        HeaderState::Blank => base,
+        HeaderState::Valid(header) => {
+            SegmentInfo { state: SegmentState::Void, epoch: Some(header.epoch), base_lsn: Some(header.base), ..base }
+        }
+        HeaderState::Damaged(why) | HeaderState::Newer(why) => {
+            let reason = why.clone();
+            let damage = Damage { offset: 0, lsn: Lsn::ZERO, reason, valid_records_after: 0, is_witnessed: false };
+            SegmentInfo { state: SegmentState::Damaged, damage: Some(damage), ..base }
+        }
+    }
+}
+
+fn blank(number: u64, file_bytes: u64) -> SegmentInfo {
+    SegmentInfo {
+        number,
+        file_name: name::segment(number),
+        file_bytes,
+        state: SegmentState::Prepared,
+        epoch: None,
+        base_lsn: None,
+        end_lsn: None,
+        witness_lsn: None,
+        records: None,
+        damage: None,
+        created_micros: None,
+    }
+}
+
+/// Why a log that is read from its files has no further record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogEnd {
+    /// Where the records end.
+    pub lsn: Lsn,
+    /// The unfinished write behind it, if there is one.
+    pub cut: Option<CutReason>,
+    /// The highest LSN below which something on disk proves that everything was synced.
+    pub witness_lsn: Lsn,
+    /// Whether the log was closed cleanly.
+    pub is_closed: bool,
+}
+
+/// Tells the end of a log from damage.
+pub(crate) fn judge_end(dir: &LogDir) -> Result<LogEnd> {
+    let (raw, decision) = settled(dir, Reach::Tail(0), &|_, _| {})?;
+    match decision {
+        Decision::Create => {
+            Err(Error::new(ErrorKind::NotFound, "read log", "there is no log in the directory").at_path(dir.path()))
+        }
+        Decision::Clean(_, end) => Ok(LogEnd { lsn: end.lsn, cut: None, witness_lsn: raw.witness, is_closed: true }),
+        Decision::Keep(keep) => Ok(LogEnd { lsn: keep.end, cut: keep.cut, witness_lsn: raw.witness, is_closed: false }),
+        Decision::Fail(error) => Err(error),
+    }
+}

@@ -1,0 +1,78 @@
+//! A segmented write-ahead log for databases.
+//!
+//! ```text
+//! append     payload -> frame (its LSN given under the queue lock) -> group -> one write -> one sync -> marks -> acknowledgement
+//! open       lock -> survey -> decide -> make what is kept durable -> report
+//! read       durable mark -> segment -> scan -> record
+//! truncate   copy the boundary -> replace the control file (the commit) -> remove segments -> rename the copy over the boundary
+//! ```
+//!
+//! | mode | `append` returns when | after `kill -9` | after power loss |
+//! |---|---|---|---|
+//! | [`SyncMode::Sync`] | the record and all before it are synced | kept | kept |
+//! | [`SyncMode::Batch`] | handed to the operating system; synced after a delay or bytes, whichever comes first | kept | a suffix younger than that may be lost |
+//! | [`SyncMode::None`] | handed to the operating system; synced when asked, after rotation and at close | kept | a suffix may be lost |
+//!
+//! In every mode what survives is a prefix of what was appended, a batch is there whole or not at all, and no LSN ever names
+//! two records. The whole contract is `specs/contract.md`, the bytes on disk are `specs/format.md`.
+//!
+//! ```
+//! # fn main() -> wal::Result<()> {
+//! # let dir = std::env::temp_dir().join(format!("wal-doctest-{}", std::process::id()));
+//! # let dir = dir.as_path();
+//! use wal::{Config, Lsn, Wal};
+//!
+//! let log = Wal::open(dir, Config::default())?;
+//! let lsn = log.append(b"debit alice 5")?; // durable when it returns
+//! log.append_batch(&["credit bob 5", "commit"])?; // both or neither
+//! log.close()?;
+//!
+//! let log = Wal::open(dir, Config::default())?;
+//! for record in log.reader(Lsn::ZERO)? {
+//!     println!("{}", String::from_utf8_lossy(&record?.payload));
+//! }
+//! log.truncate_before(lsn)?; // once the pages are checkpointed
+//! # log.close()?;
+//! # std::fs::remove_dir_all(dir).expect("the directory of the test is there");
+//! # Ok(())
+//! # }
+//! ```
+
+mod clock;
+mod commit;
+mod config;
+mod control;
+mod error;
+mod event;
+pub mod fs;
+pub mod inspect;
+mod lsn;
+mod metrics;
+mod observe;
+mod prepare;
+mod record;
+mod recover;
+mod report;
+mod rewrite;
+mod scan;
+mod segment;
+mod shared;
+mod tail;
+mod ticket;
+mod truncate;
+mod wal;
+mod watermark;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::{Background, Config, SyncMode};
+pub use error::{Error, ErrorKind, Result};
+pub use inspect::LogEnd;
+pub use lsn::Lsn;
+pub use metrics::{Stats, Summary};
+pub use record::{LogId, RecordType};
+pub use report::{CutReason, CutReport, FoundState, Progress, RecoveryReport};
+pub use tail::{Follower, LogReader, Reader, Record, RecordRef};
+pub use ticket::{DurableSubscription, Ticket};
+pub use truncate::{Boundary, TruncatePolicy, Truncation};
+pub use wal::{AppendOptions, Batch, BatchLsns, Hold, HoldInfo, Opener, Wal};
+pub use watermark::Durability;

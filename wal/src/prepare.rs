@@ -1,0 +1,110 @@
+//! Makes the next segment ready, off the append path: blocks written, name durable, header blank.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::Result;
+use crate::fs::OpenMode;
+use crate::fs::durable::{CommitError, LogDir, LogFile};
+use crate::metrics::Metrics;
+use crate::segment::header::HEADER_BYTES;
+use crate::segment::name;
+use crate::segment::writer::ReadySegment;
+
+/// Makes segments ready. Called by one thread at a time.
+#[derive(Debug)]
+pub(crate) struct Preparer {
+    dir: LogDir,
+    metrics: Arc<Metrics>,
+    segment_bytes: u64,
+    recycled_max: usize,
+    /// Numbers of removed segments whose files wait under their recycle names.
+    recycled: Mutex<Vec<u64>>,
+}
+
+impl Preparer {
+    pub(crate) fn new(dir: LogDir, metrics: Arc<Metrics>, segment_bytes: u64, recycled_max: usize) -> Preparer {
+        Preparer { dir, metrics, segment_bytes, recycled_max, recycled: Mutex::default() }
+    }
+
+    /// Makes segment `number` ready. A failure leaves nothing behind that a second attempt could stumble over.
+    pub(crate) fn prepare(&self, number: u64) -> Result<ReadySegment, CommitError> {
+        let result = match self.take_recycled() {
+            Some(old) => self.prepare_recycled(number, old),
+            None => self.prepare_new(number),
+        };
+        if result.is_ok() {
+            self.metrics.segments_prepared.add(1);
+        }
+        result
+    }
+
+    fn prepare_new(&self, number: u64) -> Result<ReadySegment, CommitError> {
+        let bytes = self.segment_bytes;
+        let prepared = name::prepare(number);
+        let file = self.dir.create_filled(&prepared, |file| file.write_zeros(0, bytes)).map_err(harmless)?;
+        self.give_name(&prepared, number, file)
+    }
+
+    fn prepare_recycled(&self, number: u64, old: u64) -> Result<ReadySegment, CommitError> {
+        let recycled = name::recycle(old);
+        // The old header goes, durably, before the file gets its new name: under no name is it ever taken for what it was.
+        let blanked = self.dir.open_file(&recycled, OpenMode::Write).and_then(|file| {
+            file.write_at(&[0; HEADER_BYTES as usize], 0)?;
+            file.sync_data()?;
+            Ok(file)
+        });
+        let file = blanked.map_err(|error| harmless(self.dir.discard(&recycled, error)))?;
+        let ready = self.give_name(&recycled, number, file)?;
+        self.metrics.segments_recycled.add(1);
+        Ok(ready)
+    }
+
+    fn give_name(&self, from: &str, number: u64, file: LogFile) -> Result<ReadySegment, CommitError> {
+        let to = name::segment(number);
+        if let Err(error) = self.dir.rename(from, &to) {
+            return Err(harmless(self.dir.discard(from, error)));
+        }
+        self.dir.sync().map_err(|error| CommitError { error, is_unsure: true })?;
+        // Errors are to name the segment, not the name it was born with.
+        let file = file.renamed(self.dir.path_of(&to));
+        Ok(ReadySegment { number, file, file_bytes: self.segment_bytes })
+    }
+
+    fn take_recycled(&self) -> Option<u64> {
+        self.recycled.lock().pop()
+    }
+
+    /// Removes the name of segment `number`, or keeps its file to be used again if `may_recycle`, it has the right size and there
+    /// is room for it. Not durable before the directory is synced. Returns the bytes that were freed.
+    pub(crate) fn retire(&self, number: u64, may_recycle: bool) -> Result<u64> {
+        let name = name::segment(number);
+        let Some(file) = self.dir.find_file(&name, OpenMode::Read)? else { return Ok(0) };
+        let bytes = file.len()?;
+        let mut recycled = self.recycled.lock();
+        if may_recycle && recycled.len() < self.recycled_max && bytes == self.segment_bytes {
+            self.dir.rename(&name, &name::recycle(number))?;
+            recycled.push(number);
+            return Ok(0);
+        }
+        drop(recycled);
+        self.dir.remove(&name)?;
+        Ok(bytes)
+    }
+
+    /// Removes all files that wait to be used again, to free their space or to leave nothing behind at close.
+    pub(crate) fn drop_recycled(&self) -> Result<u64> {
+        let mut bytes = 0;
+        while let Some(number) = self.take_recycled() {
+            if self.dir.remove(&name::recycle(number))? {
+                bytes += self.segment_bytes;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+fn harmless(error: crate::error::Error) -> CommitError {
+    CommitError { error, is_unsure: false }
+}

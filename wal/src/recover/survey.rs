@@ -1,0 +1,423 @@
+//! The first step of recovery: look at everything and change nothing. `specs/recovery.md` names the steps.
+
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::OpenMode;
+use crate::fs::durable::{LogDir, LogFile};
+use crate::lsn::Lsn;
+use crate::record::{FRAME_ALIGN, FRAME_HEADER_BYTES, Identity, decode_header};
+use crate::scan::Stop;
+use crate::segment::header::{BlockError, HEADER_BYTES, HeaderState, SegmentHeader};
+use crate::segment::name::{self, FileName};
+use crate::segment::reader::{Found, SegmentFile, SegmentReader};
+
+/// How much of a log a survey reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The segments that are not proven durable, and at least this many bytes from the end.
+    Tail(u64),
+    /// Every segment.
+    Full,
+}
+
+/// The control file as it was found.
+#[derive(Debug)]
+pub(crate) enum ControlState {
+    Missing,
+    Valid(Control),
+    Newer(String),
+    Damaged(String),
+}
+
+/// A segment file as it was found.
+#[derive(Debug)]
+pub(crate) struct Surveyed {
+    pub(crate) number: u64,
+    pub(crate) file: LogFile,
+    pub(crate) file_bytes: u64,
+    pub(crate) header: HeaderState,
+}
+
+/// A segment of the chain.
+#[derive(Debug)]
+pub(crate) struct ChainSegment {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: LogFile,
+    pub(crate) file_bytes: u64,
+    /// Where it must end: its own sealed end, or what its successor says.
+    pub(crate) known_end: Option<Lsn>,
+    pub(crate) scan: Option<Scan>,
+}
+
+/// What the scan of a segment found.
+#[derive(Clone, Debug)]
+pub(crate) struct Scan {
+    /// The first position without a valid frame.
+    pub(crate) stop_lsn: Lsn,
+    pub(crate) stop: Stop,
+    /// The end of the last complete batch.
+    pub(crate) batch_end: Lsn,
+    /// The header checksum of the last frame before `batch_end`, 0 if there is none.
+    pub(crate) last_checksum: u32,
+    /// Records of the user before `batch_end`.
+    pub(crate) records: u64,
+    /// The highest witness of any valid frame, also of those behind the stop.
+    pub(crate) witness: Lsn,
+    /// Valid frames behind the stop.
+    pub(crate) valid_after: u64,
+}
+
+/// What the chain walk found.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    pub(crate) chain: Vec<ChainSegment>,
+    /// Blank, damaged and void segments behind the chain.
+    pub(crate) trailing: Vec<Surveyed>,
+    /// Why the chain is no chain.
+    pub(crate) broken: Option<Error>,
+}
+
+/// Everything that was found in the directory of a log.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) control: ControlState,
+    pub(crate) walk: Walk,
+    /// Segments below the start segment: leftovers of a truncation.
+    pub(crate) below_start: Vec<u64>,
+    /// Segments found without a control file.
+    pub(crate) orphans: Vec<Surveyed>,
+    /// Names to remove whatever was decided: prepared and recycled segments, temps beside a healthy final.
+    pub(crate) sweepable: Vec<String>,
+    /// Temps whose final is missing: evidence.
+    pub(crate) stranded: Vec<String>,
+    pub(crate) foreign: Vec<String>,
+    /// The highest witness.
+    pub(crate) witness: Lsn,
+    /// Bytes of frames that were read.
+    pub(crate) scanned_bytes: u64,
+}
+
+/// Told how far a long scan is: bytes done, bytes in all.
+pub(crate) type ProgressFn<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+
+/// Reads the directory, the control file, the headers, and as many frames as `reach` says.
+pub(crate) fn survey(dir: &LogDir, reach: Reach, progress: ProgressFn<'_>) -> Result<Survey> {
+    let names: Vec<FileName> = dir.list()?.iter().map(|name| name::parse(name)).collect();
+    let control = read_control(dir)?;
+    let mut numbers: Vec<u64> = names
+        .iter()
+        .filter_map(|name| if let FileName::Segment(number) = name { Some(*number) } else { None })
+        .collect();
+    numbers.sort_unstable();
+    let mut survey = Survey {
+        control,
+        walk: Walk::default(),
+        below_start: Vec::new(),
+        orphans: Vec::new(),
+        sweepable: Vec::new(),
+        stranded: Vec::new(),
+        foreign: Vec::new(),
+        witness: Lsn::ZERO,
+        scanned_bytes: 0,
+    };
+    survey.classify_others(&names);
+    let control = match survey.control {
+        ControlState::Valid(control) => control,
+        _ => {
+            survey.orphans = open_segments(dir, &numbers)?;
+            return Ok(survey);
+        }
+    };
+    let (below, rest): (Vec<u64>, Vec<u64>) = numbers.into_iter().partition(|&number| number < control.start_segment);
+    survey.below_start = below;
+    survey.walk = walk(dir, &control, open_segments(dir, &rest)?);
+    if survey.walk.broken.is_none() {
+        survey.scan_chain(&control, reach, progress)?;
+    }
+    Ok(survey)
+}
+
+/// Reads and classifies the control file.
+pub(crate) fn read_control(dir: &LogDir) -> Result<ControlState> {
+    let Some(file) = dir.find_file(name::CONTROL, OpenMode::Read)? else { return Ok(ControlState::Missing) };
+    // One byte more than the block, so that a longer file is seen to be longer.
+    let mut bytes = [0; HEADER_BYTES as usize + 1];
+    let read = file.read_at(&mut bytes, 0)?;
+    Ok(match Control::decode(&bytes[..read]) {
+        Ok(control) => ControlState::Valid(control),
+        Err(BlockError::Newer(why)) => ControlState::Newer(why),
+        Err(BlockError::Damaged(why)) => ControlState::Damaged(why),
+    })
+}
+
+fn open_segments(dir: &LogDir, numbers: &[u64]) -> Result<Vec<Surveyed>> {
+    let mut segments = Vec::with_capacity(numbers.len());
+    for &number in numbers {
+        // A segment that was listed and is gone was truncated meanwhile by the writer; its successors tell the rest.
+        if let Some(SegmentFile { file, file_bytes, header }) = SegmentFile::open(dir, number)? {
+            segments.push(Surveyed { number, file, file_bytes, header });
+        }
+    }
+    Ok(segments)
+}
+
+/// Follows the chain from the start segment. The first contradiction ends it.
+fn walk(dir: &LogDir, control: &Control, segments: Vec<Surveyed>) -> Walk {
+    let mut walk = Walk::default();
+    for segment in segments {
+        if let Err(error) = walk.step(dir, control, segment) {
+            walk.broken = Some(error);
+            return walk;
+        }
+    }
+    if let Err(error) = walk.check_required(dir, control) {
+        walk.broken = Some(error);
+    }
+    walk
+}
+
+impl Walk {
+    fn step(&mut self, dir: &LogDir, control: &Control, segment: Surveyed) -> Result<()> {
+        let number = segment.number;
+        let header = match &segment.header {
+            HeaderState::Valid(header) => *header,
+            HeaderState::Newer(why) => {
+                let error = Error::new(ErrorKind::UnsupportedVersion, "open segment", why.clone());
+                return Err(error.at_path(segment.file.path()).at_segment(number));
+            }
+            HeaderState::Blank | HeaderState::Damaged(_) => {
+                self.trailing.push(segment);
+                return Ok(());
+            }
+        };
+        if header.log_id != control.log_id || header.segment != number {
+            let detail = format!(
+                "its header belongs to segment {} of log {}, not to segment {number} of log {}",
+                header.segment, header.log_id, control.log_id
+            );
+            return Err(corrupt_header(&segment.file, number, detail));
+        }
+        if let Some(last) = self.chain.last_mut() {
+            if header.epoch < last.header.epoch {
+                self.trailing.push(segment);
+                return Ok(());
+            }
+            if header.predecessor_end < last.header.base
+                || last.known_end.is_some_and(|end| end != header.predecessor_end)
+            {
+                let detail =
+                    format!("it names LSN {} as its predecessor's end, which is not so", header.predecessor_end);
+                return Err(corrupt_header(&segment.file, number, detail));
+            }
+            last.known_end = Some(header.predecessor_end);
+        }
+        let expected = self.chain.last().map_or(control.start_segment, |last| last.header.segment + 1);
+        if let Some(unusable) = self.trailing.first() {
+            return Err(unusable_header(unusable, "although segments of the log follow"));
+        }
+        if number != expected {
+            return Err(missing_segment(dir, expected));
+        }
+        self.chain.push(ChainSegment {
+            header,
+            file: segment.file,
+            file_bytes: segment.file_bytes,
+            known_end: header.sealed_end,
+            scan: None,
+        });
+        Ok(())
+    }
+
+    /// The segments that the control file names must be there.
+    fn check_required(&self, dir: &LogDir, control: &Control) -> Result<()> {
+        let last = self.chain.last().map(|segment| segment.header.segment);
+        let required = control.clean.map_or(control.opened_segment, |end| end.segment).max(control.start_segment);
+        if last.is_some_and(|last| last >= required) {
+            return Ok(());
+        }
+        let missing = last.map_or(control.start_segment, |last| last + 1);
+        match self.trailing.iter().find(|segment| segment.number == missing) {
+            Some(unusable) => Err(unusable_header(unusable, "although the control file says that it was used")),
+            None => Err(missing_segment(dir, missing)),
+        }
+    }
+
+    /// The first unusable segment right behind the chain: a torn start of a segment, perhaps.
+    fn torn_start(&self) -> Option<&Surveyed> {
+        let next = self.chain.last()?.header.segment + 1;
+        let first = self.trailing.first().filter(|segment| segment.number == next)?;
+        (!matches!(first.header, HeaderState::Valid(_))).then_some(first)
+    }
+}
+
+fn corrupt_header(file: &LogFile, number: u64, detail: String) -> Error {
+    Error::new(ErrorKind::Corruption, "open segment", detail).at_path(file.path()).at_segment(number).at_offset(0)
+}
+
+fn unusable_header(segment: &Surveyed, circumstance: &str) -> Error {
+    let what = match &segment.header {
+        HeaderState::Damaged(why) => why.clone(),
+        HeaderState::Valid(_) => "it is a leftover of a cut".to_owned(),
+        _ => "its header is blank".to_owned(),
+    };
+    corrupt_header(&segment.file, segment.number, format!("{what}, {circumstance}"))
+}
+
+fn missing_segment(dir: &LogDir, number: u64) -> Error {
+    Error::new(ErrorKind::Corruption, "open log", "a segment of the log is missing")
+        .at_path(dir.path_of(&name::segment(number)))
+        .at_segment(number)
+}
+
+impl Survey {
+    fn classify_others(&mut self, names: &[FileName]) {
+        for file_name in names {
+            match file_name {
+                FileName::Prepare(number) => self.sweepable.push(name::prepare(*number)),
+                FileName::Recycle(number) => self.sweepable.push(name::recycle(*number)),
+                FileName::SegmentTemp(number) => {
+                    let temp = name::temp(&name::segment(*number));
+                    let has_final = names.contains(&FileName::Segment(*number));
+                    if has_final { self.sweepable.push(temp) } else { self.stranded.push(temp) }
+                }
+                FileName::ControlTemp => {
+                    let temp = name::temp(name::CONTROL);
+                    let has_final = names.contains(&FileName::Control);
+                    if has_final { self.sweepable.push(temp) } else { self.stranded.push(temp) }
+                }
+                FileName::Foreign(name) => self.foreign.push(name.clone()),
+                FileName::Lock | FileName::Control | FileName::Reserve | FileName::Segment(_) => {}
+            }
+        }
+    }
+
+    fn scan_chain(&mut self, control: &Control, reach: Reach, progress: ProgressFn<'_>) -> Result<()> {
+        self.witness = control.witness.max(control.clean.map_or(Lsn::ZERO, |end| end.lsn));
+        for segment in &self.walk.chain {
+            self.witness = self.witness.max(segment.header.witness).max(segment.header.sealed_end.unwrap_or(Lsn::ZERO));
+        }
+        let first = self.first_to_scan(reach);
+        let total: u64 = self.walk.chain[first..].iter().map(|segment| segment.file_bytes).sum();
+        let mut done = 0;
+        for segment in &mut self.walk.chain[first..] {
+            let scan = scan_segment(segment)?;
+            self.witness = self.witness.max(scan.witness);
+            self.scanned_bytes += scan.stop_lsn.distance_from(segment.header.base);
+            segment.scan = Some(scan);
+            done += segment.file_bytes;
+            progress(done, total);
+        }
+        if let Some(witness) = self.witness_in_torn_start()? {
+            self.witness = self.witness.max(witness);
+        }
+        Ok(())
+    }
+
+    fn first_to_scan(&self, reach: Reach) -> usize {
+        let Reach::Tail(verify_bytes) = reach else { return 0 };
+        let chain = &self.walk.chain;
+        // From the segment that holds the highest witness on, everything may be torn. The last one is always read.
+        let proven =
+            chain.iter().take_while(|segment| segment.known_end.is_some_and(|end| end <= self.witness)).count();
+        let mut first = proven.min(chain.len() - 1);
+        let mut bytes: u64 = chain[first..].iter().map(|segment| segment.file_bytes).sum();
+        while first > 0 && bytes + chain[first - 1].file_bytes <= verify_bytes {
+            first -= 1;
+            bytes += chain[first].file_bytes;
+        }
+        first
+    }
+
+    /// A segment whose header is unreadable may still hold frames that prove that it was synced.
+    fn witness_in_torn_start(&self) -> Result<Option<Lsn>> {
+        let (Some(torn), Some(last)) = (self.walk.torn_start(), self.walk.chain.last()) else { return Ok(None) };
+        let Some(scan) = &last.scan else { return Ok(None) };
+        let identity = Identity::new(last.header.log_id, torn.number, last.header.epoch);
+        let beyond = search(&torn.file, identity, scan.stop_lsn, HEADER_BYTES, torn.file_bytes)?;
+        Ok((beyond.valid > 0).then_some(beyond.witness))
+    }
+}
+
+fn scan_segment(segment: &ChainSegment) -> Result<Scan> {
+    let header = segment.header;
+    let room = segment.file_bytes.saturating_sub(HEADER_BYTES);
+    let end = segment.known_end.unwrap_or_else(|| header.limit.min(header.base.advance(room)));
+    let mut scan = Scan {
+        stop_lsn: header.base,
+        stop: Stop::AtEnd,
+        batch_end: header.base,
+        last_checksum: 0,
+        records: 0,
+        witness: Lsn::ZERO,
+        valid_after: 0,
+    };
+    let mut reader = SegmentReader::new(segment.file.clone(), header, header.base, end);
+    let mut records = 0;
+    scan.stop = loop {
+        match reader.next()? {
+            Found::Frame(frame) => {
+                scan.witness = scan.witness.max(frame.header.witness);
+                records += u64::from(!frame.header.record_type.is_system());
+                if !frame.header.continues {
+                    scan.batch_end = frame.end();
+                    scan.last_checksum = frame.header.checksum;
+                    scan.records = records;
+                }
+            }
+            Found::Stop(stop) => break stop,
+        }
+    };
+    scan.stop_lsn = reader.lsn();
+    if scan.stop != Stop::AtEnd {
+        let from = header.offset_of(scan.stop_lsn) + FRAME_ALIGN as u64;
+        let lsn = scan.stop_lsn.advance(FRAME_ALIGN as u64);
+        let beyond = search(&segment.file, header.identity(), lsn, from, segment.file_bytes)?;
+        scan.valid_after = beyond.valid;
+        scan.witness = scan.witness.max(beyond.witness);
+    }
+    Ok(scan)
+}
+
+/// Valid frames that are not reached by following the frames before them.
+struct Beyond {
+    valid: u64,
+    witness: Lsn,
+}
+
+/// Looks for valid frames at every possible position from `offset` (where `lsn` would be) to `file_bytes`.
+fn search(file: &LogFile, identity: Identity, mut lsn: Lsn, mut offset: u64, file_bytes: u64) -> Result<Beyond> {
+    const CHUNK: usize = 1 << 20;
+    let mut beyond = Beyond { valid: 0, witness: Lsn::ZERO };
+    let mut chunk = vec![0; CHUNK + FRAME_HEADER_BYTES];
+    let mut body = Vec::new();
+    while offset + FRAME_HEADER_BYTES as u64 <= file_bytes {
+        let read = file.read_at(&mut chunk, offset)?;
+        if read < FRAME_HEADER_BYTES {
+            break;
+        }
+        let mut at = 0;
+        while at + FRAME_HEADER_BYTES <= read && at < CHUNK {
+            let here = lsn.advance(at as u64);
+            let step = match decode_header(&chunk[at..], identity, here) {
+                Some(header) if offset + at as u64 + header.frame_bytes() <= file_bytes => {
+                    let body_bytes = (header.frame_bytes() as usize) - FRAME_HEADER_BYTES;
+                    body.resize(body_bytes, 0);
+                    let got = file.read_at(&mut body, offset + (at + FRAME_HEADER_BYTES) as u64)?;
+                    // The header alone is proof of its witness: its checksum is its own.
+                    beyond.witness = beyond.witness.max(header.witness);
+                    if got == body_bytes && header.body_is_valid(&body) {
+                        beyond.valid += u64::from(!header.record_type.is_system());
+                        header.frame_bytes() as usize
+                    } else {
+                        FRAME_ALIGN
+                    }
+                }
+                _ => FRAME_ALIGN,
+            };
+            at += step;
+        }
+        lsn = lsn.advance(at as u64);
+        offset += at as u64;
+    }
+    Ok(beyond)
+}

@@ -1,0 +1,91 @@
+//! The crash-safe replacement of a segment: verified frames into a temp file, the temp synced, renamed over the segment, the
+//! directory synced. Truncation at both ends, recovery and repair all go through it.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::durable::{LogDir, LogFile, Temp};
+use crate::lsn::Lsn;
+use crate::record::{clear_continues, restamp};
+use crate::segment::header::{HEADER_BYTES, SegmentHeader};
+use crate::segment::name;
+use crate::segment::reader::SegmentReader;
+
+/// Bytes written at once.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// A synced replacement, waiting for [`LogDir::commit`], and the checksum of its last frame.
+#[derive(Debug)]
+pub(crate) struct Replacement {
+    pub(crate) temp: Temp,
+    pub(crate) header: SegmentHeader,
+    pub(crate) last_checksum: u32,
+}
+
+/// Writes the frames from `new.base` to `new.sealed_end` of the segment `source` into a temp file with the header `new`, verifying each
+/// frame as it is read and again as it was written. The original is not touched.
+pub(crate) fn replacement(
+    dir: &LogDir,
+    source: &LogFile,
+    old: &SegmentHeader,
+    new: SegmentHeader,
+) -> Result<Replacement> {
+    let end = new.sealed_end.expect("a rewritten segment has an end");
+    assert!(new.segment == old.segment && new.base >= old.base, "{new:?} does not replace {old:?}");
+    let mut last_checksum = 0;
+    let temp = dir.write_temp(&name::segment(new.segment), |file| {
+        file.write_at(&new.encode(), 0)?;
+        copy_frames(source, old, file, &new, end)?;
+        last_checksum = verify(file, &new, end)?;
+        Ok(())
+    })?;
+    Ok(Replacement { temp, header: new, last_checksum })
+}
+
+fn copy_frames(source: &LogFile, old: &SegmentHeader, target: &LogFile, new: &SegmentHeader, end: Lsn) -> Result<()> {
+    let identity = new.identity();
+    let is_restamped = identity != old.identity();
+    let mut reader = SegmentReader::new(source.clone(), *old, new.base, end);
+    let mut pending = Vec::with_capacity(WRITE_BYTES);
+    let mut offset = HEADER_BYTES;
+    loop {
+        match reader.advance()? {
+            Ok((lsn, header)) => {
+                let frame = reader.frame(lsn, header);
+                let at = pending.len();
+                pending.extend_from_slice(frame.bytes);
+                if is_restamped {
+                    if frame.end() == end {
+                        // What is kept of a batch that is cut in two is complete now.
+                        clear_continues(&mut pending[at..]);
+                    }
+                    restamp(&mut pending[at..], identity, frame.lsn);
+                }
+            }
+            Err(_) if reader.lsn() == end => break,
+            Err(stop) => return Err(reader.corruption(stop)),
+        }
+        if pending.len() >= WRITE_BYTES {
+            target.write_at(&pending, offset)?;
+            offset += pending.len() as u64;
+            pending.clear();
+        }
+    }
+    target.write_at(&pending, offset)
+}
+
+/// Reads back what was written. Returns the checksum of the last frame.
+fn verify(file: &LogFile, header: &SegmentHeader, end: Lsn) -> Result<u32> {
+    let mut reader = SegmentReader::new(file.clone(), *header, header.base, end);
+    let mut last_checksum = 0;
+    loop {
+        match reader.advance()? {
+            Ok((_, header)) => last_checksum = header.checksum,
+            Err(_) if reader.lsn() == end => return Ok(last_checksum),
+            Err(stop) => {
+                let cause = reader.corruption(stop);
+                return Err(
+                    Error::new(ErrorKind::Io, "verify rewritten segment", cause.to_string()).at_path(file.path())
+                );
+            }
+        }
+    }
+}

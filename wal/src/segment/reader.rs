@@ -1,0 +1,207 @@
+//! Reads one segment: drives the scanner over a file.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::OpenMode;
+use crate::fs::durable::{LogDir, LogFile};
+use crate::lsn::Lsn;
+use crate::record::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::scan::{Flaw, Scanner, Step, Stop};
+use crate::segment::header::{HEADER_BYTES, HeaderState, SegmentHeader, decode};
+use crate::segment::name;
+
+/// Bytes read at once. Measured: 256 KiB reach twice the cold rate of 64 KiB.
+const READ_BYTES: usize = 256 << 10;
+
+/// A segment file with its header, open for reading.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentFile {
+    pub(crate) file: LogFile,
+    pub(crate) file_bytes: u64,
+    pub(crate) header: HeaderState,
+}
+
+impl SegmentFile {
+    /// Opens a segment and reads its header; `None` if there is no such file.
+    pub(crate) fn open(dir: &LogDir, number: u64) -> Result<Option<SegmentFile>> {
+        let Some(file) = dir.find_file(&name::segment(number), OpenMode::Read)? else { return Ok(None) };
+        let file_bytes = file.len()?;
+        let mut block = [0; HEADER_BYTES as usize];
+        let read = file.read_at(&mut block, 0)?;
+        let header = decode(&block[..read]);
+        Ok(Some(SegmentFile { file, file_bytes, header }))
+    }
+}
+
+/// A valid frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) lsn: Lsn,
+    pub(crate) header: FrameHeader,
+    /// The whole frame: header, payload, padding.
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    pub(crate) fn payload(&self) -> &'a [u8] {
+        &self.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + self.header.payload_bytes as usize]
+    }
+
+    pub(crate) fn end(&self) -> Lsn {
+        self.lsn.advance(self.bytes.len() as u64)
+    }
+}
+
+/// What stands at the position of a [`SegmentReader`].
+#[derive(Debug)]
+pub(crate) enum Found<'a> {
+    Frame(Frame<'a>),
+    Stop(Stop),
+}
+
+/// Iterates over the frames of one segment.
+#[derive(Debug)]
+pub(crate) struct SegmentReader {
+    file: LogFile,
+    header: SegmentHeader,
+    scanner: Scanner,
+    buffer: Vec<u8>,
+    /// The LSN of the first byte in `buffer`.
+    buffer_lsn: Lsn,
+    read_bytes: usize,
+}
+
+impl SegmentReader {
+    /// A reader of the frames from `from`, which must be the LSN of a frame, to `end`.
+    pub(crate) fn new(file: LogFile, header: SegmentHeader, from: Lsn, end: Lsn) -> SegmentReader {
+        assert!(from >= header.base, "LSN {from} lies before the segment's base {}", header.base);
+        SegmentReader {
+            file,
+            header,
+            scanner: Scanner::new(header.identity(), from, end),
+            buffer: Vec::new(),
+            buffer_lsn: from,
+            read_bytes: READ_BYTES,
+        }
+    }
+
+    /// A reader that reads only as much as one frame needs.
+    pub(crate) fn for_one_frame(file: LogFile, header: SegmentHeader, lsn: Lsn, end: Lsn) -> SegmentReader {
+        SegmentReader { read_bytes: HEADER_BYTES as usize, ..SegmentReader::new(file, header, lsn, end) }
+    }
+
+    pub(crate) fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.scanner.lsn()
+    }
+
+    pub(crate) fn end(&self) -> Lsn {
+        self.scanner.end()
+    }
+
+    pub(crate) fn extend_to(&mut self, end: Lsn) {
+        self.scanner.extend_to(end);
+    }
+
+    /// Forgets what was read ahead, so that the next look reads the file again.
+    pub(crate) fn forget_buffer(&mut self) {
+        self.buffer.clear();
+        self.buffer_lsn = self.scanner.lsn();
+    }
+
+    /// The next frame, or why there is none. Reading on after a stop is possible: it looks at the same place again.
+    pub(crate) fn next(&mut self) -> Result<Found<'_>> {
+        Ok(match self.advance()? {
+            Ok((lsn, header)) => Found::Frame(self.frame(lsn, header)),
+            Err(stop) => Found::Stop(stop),
+        })
+    }
+
+    /// The frame that the last call of [`SegmentReader::advance`] found.
+    pub(crate) fn frame(&self, lsn: Lsn, header: FrameHeader) -> Frame<'_> {
+        let at = lsn.distance_from(self.buffer_lsn) as usize;
+        Frame { lsn, header, bytes: &self.buffer[at..at + header.frame_bytes() as usize] }
+    }
+
+    /// As [`SegmentReader::next`], without borrowing the frame.
+    pub(crate) fn advance(&mut self) -> Result<Result<(Lsn, FrameHeader), Stop>> {
+        loop {
+            let at = self.scanner.lsn().distance_from(self.buffer_lsn) as usize;
+            match self.scanner.step(&self.buffer[at..]) {
+                Step::Frame(lsn, header) => return Ok(Ok((lsn, header))),
+                Step::Stop(stop) => return Ok(Err(stop)),
+                Step::Need(bytes) => {
+                    if !self.fill(at, bytes)? {
+                        // The file ends before the end that the scanner was given: what is there is all there is. A partial
+                        // frame is damage, nothing at all is unused space.
+                        let is_blank = self.buffer.iter().all(|&byte| byte == 0);
+                        return Ok(Err(if is_blank { Stop::Zeros } else { Stop::Damaged(Flaw::PastEnd) }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the batch ends whose frame at `lsn` is not its last; `None` if its last frame is not there.
+    pub(crate) fn batch_end(&self, lsn: Lsn) -> Result<Option<Lsn>> {
+        let mut probe = SegmentReader::new(self.file.clone(), self.header, lsn, self.end());
+        loop {
+            match probe.advance()? {
+                Ok((_, header)) if header.continues => {}
+                Ok(_) => return Ok(Some(probe.lsn())),
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Drops the first `consumed` bytes of the buffer and reads on until it holds `wanted` bytes; `false` if the file ends first.
+    fn fill(&mut self, consumed: usize, wanted: usize) -> Result<bool> {
+        self.buffer.drain(..consumed);
+        self.buffer_lsn = self.scanner.lsn();
+        let held = self.buffer.len();
+        let available = self.scanner.end().distance_from(self.buffer_lsn);
+        let goal = (wanted.max(self.read_bytes) as u64).min(available) as usize;
+        self.buffer.resize(goal.max(held), 0);
+        let offset = self.header.offset_of(self.buffer_lsn) + held as u64;
+        let read = self
+            .file
+            .read_at(&mut self.buffer[held..], offset)
+            .map_err(|error| error.at_segment(self.header.segment).at_lsn(self.buffer_lsn));
+        match read {
+            Ok(read) => {
+                self.buffer.truncate(held + read);
+                Ok(self.buffer.len() >= wanted)
+            }
+            Err(error) => {
+                self.buffer.truncate(held);
+                Err(error)
+            }
+        }
+    }
+
+    /// The corruption error for a stop that should not be here.
+    pub(crate) fn corruption(&self, stop: Stop) -> Error {
+        stop_error(&self.file, &self.header, self.lsn(), stop)
+    }
+}
+
+/// The error for a scan of the segment with this header that stopped at `lsn` although records are known to follow.
+pub(crate) fn stop_error(file: &LogFile, header: &SegmentHeader, lsn: Lsn, stop: Stop) -> Error {
+    let detail = match stop {
+        Stop::AtEnd => "the segment ends before the end that its successor names".to_owned(),
+        Stop::Zeros => "there are zeros where synced records were".to_owned(),
+        Stop::Damaged(flaw) => flaw.describe().to_owned(),
+        Stop::Newer(bits) => format!("the frame type {bits:#06x} is not known to this version"),
+    };
+    let kind = match stop {
+        Stop::Newer(_) => ErrorKind::UnsupportedVersion,
+        _ => ErrorKind::Corruption,
+    };
+    Error::new(kind, "read", detail)
+        .at_path(file.path())
+        .at_segment(header.segment)
+        .at_offset(header.offset_of(lsn))
+        .at_lsn(lsn)
+}

@@ -1,0 +1,184 @@
+//! What the parts of an open log share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::clock::Clock;
+use crate::commit::Commit;
+use crate::config::Config;
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::fs::LockGuard;
+use crate::fs::durable::LogDir;
+use crate::lsn::Lsn;
+use crate::metrics::Metrics;
+use crate::prepare::Preparer;
+use crate::record::LogId;
+use crate::recover::{create_reserve, replace_control};
+use crate::report::RecoveryReport;
+use crate::segment::chain::Chain;
+use crate::segment::name;
+use crate::watermark::Callback;
+
+/// What changes only one at a time: the control file and the lock.
+#[derive(Debug)]
+pub(crate) struct Structure {
+    pub(crate) control: Control,
+    /// Held until the log is closed.
+    pub(crate) lock: Option<Box<dyn LockGuard>>,
+    pub(crate) is_closed: bool,
+}
+
+/// An open log.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) dir: LogDir,
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) preparer: Arc<Preparer>,
+    pub(crate) commit: Commit,
+    pub(crate) log_id: LogId,
+    pub(crate) report: RecoveryReport,
+    /// Taken first, before any lock of the commit path, and held over the system calls of a change of structure.
+    pub(crate) structure: Mutex<Structure>,
+    pub(crate) holds: Mutex<Holds>,
+    pub(crate) background: Arc<Event>,
+    pub(crate) preparation: Arc<Event>,
+    pub(crate) is_stopping: AtomicBool,
+    pub(crate) callbacks: crossbeam_channel::Receiver<(Callback, Result<()>)>,
+}
+
+/// Who still needs what of the log's start.
+#[derive(Debug, Default)]
+pub(crate) struct Holds {
+    pub(crate) next_id: u64,
+    pub(crate) by_id: BTreeMap<u64, (String, Lsn)>,
+}
+
+impl Holds {
+    /// The hold with the lowest LSN.
+    pub(crate) fn oldest(&self) -> Option<(&str, Lsn)> {
+        self.by_id.values().min_by_key(|(_, lsn)| *lsn).map(|(name, lsn)| (name.as_str(), *lsn))
+    }
+}
+
+impl Shared {
+    /// Replaces the control file by what `change` makes of it. If the directory sync fails after the rename, the log is poisoned. On a
+    /// full disk the reserve and the segments that wait to be used again are given up for it.
+    pub(crate) fn update_control(&self, structure: &mut Structure, change: impl FnOnce(&mut Control)) -> Result<()> {
+        let mut control = structure.control;
+        change(&mut control);
+        control.sequence += 1;
+        control.written_micros = self.clock.unix_micros();
+        let mut result = replace_control(&self.dir, &control);
+        if result.as_ref().is_err_and(|failure| failure.error.is_full() && !failure.is_unsure)
+            && self.give_up_reserve()?
+        {
+            result = replace_control(&self.dir, &control);
+        }
+        match result {
+            Ok(()) => {
+                structure.control = control;
+                Ok(())
+            }
+            Err(failure) => {
+                if failure.is_unsure {
+                    self.commit.poison(failure.error.clone());
+                }
+                Err(failure.error)
+            }
+        }
+    }
+
+    fn give_up_reserve(&self) -> Result<bool> {
+        let reserve = self.dir.remove(name::RESERVE)?;
+        let recycled = self.preparer.drop_recycled()?;
+        Ok(reserve || recycled > 0)
+    }
+
+    /// Makes the reserve again after it was given up. A failure is no failure of the caller: the disk is still full, and the next
+    /// truncation tries again.
+    pub(crate) fn restore_reserve(&self) {
+        if let Err(error) = create_reserve(&self.dir, self.config.reserve_bytes) {
+            crate::observe::preparation_failed(&error);
+        }
+    }
+
+    /// Syncs the directory; a failure poisons the log.
+    pub(crate) fn sync_dir(&self) -> Result<()> {
+        self.dir.sync().inspect_err(|error| self.commit.poison(error.clone()))
+    }
+
+    pub(crate) fn check_open(&self, structure: &Structure, operation: &'static str) -> Result<()> {
+        self.commit.marks.check()?;
+        if structure.is_closed {
+            return Err(Error::new(ErrorKind::Closed, operation, "the log was closed").at_path(self.dir.path()));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_not_closed(&self, operation: &'static str) -> Result<()> {
+        if self.commit.is_closed() {
+            return Err(Error::new(ErrorKind::Closed, operation, "the log was closed").at_path(self.dir.path()));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::SeqCst)
+    }
+
+    /// Runs the callbacks of reached targets. One that panics does not stop the others: its panic has been reported by the hook.
+    pub(crate) fn run_callbacks(&self) {
+        while let Ok((callback, outcome)) = self.callbacks.try_recv() {
+            let call = std::panic::AssertUnwindSafe(|| callback(outcome));
+            drop(std::panic::catch_unwind(call));
+        }
+    }
+
+    /// Ends the log: drains the queue, syncs, cuts the unused space off, leaves the mark of a clean close, releases the lock.
+    /// `stop_threads` joins the background. Whatever fails, the log is closed afterwards; without the mark the next open recovers.
+    pub(crate) fn close(&self, stop_threads: impl FnOnce()) -> Result<()> {
+        let mut structure = self.structure.lock();
+        if structure.is_closed {
+            return Ok(());
+        }
+        let paused = self.commit.pause();
+        let settled = paused.as_ref().map_or(Ok(()), |()| self.commit.settle_holes());
+        self.commit.shut();
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.background.wake_all();
+        self.preparation.wake_all();
+        stop_threads();
+        self.run_callbacks();
+        structure.is_closed = true;
+        let result = paused.and(settled).and_then(|()| self.leave_clean(&mut structure));
+        structure.lock = None;
+        self.commit.release_all();
+        result
+    }
+
+    fn leave_clean(&self, structure: &mut Structure) -> Result<()> {
+        self.commit.marks.check()?;
+        let (active, end, checksum) = self.commit.end_of_log();
+        active.file.set_len(active.offset_of(end))?;
+        active.file.sync_all()?;
+        if let Some(number) = self.commit.take_prepared() {
+            self.dir.remove(&name::segment(number))?;
+        }
+        self.preparer.drop_recycled()?;
+        // The removals are durable before the mark is: a closed log has nothing beside its segments.
+        self.dir.sync()?;
+        let clean = crate::control::CleanEnd { segment: active.number, lsn: end, checksum };
+        self.update_control(structure, |control| {
+            control.clean = Some(clean);
+            control.witness = end;
+        })
+    }
+}

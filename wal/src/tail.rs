@@ -1,0 +1,663 @@
+//! Reading: iterate, fetch one, follow. In the writing process up to the durable LSN, in any other up to the last valid record.
+//! Readers never change a byte and take no lock that a writer waits for.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::durable::LogDir;
+use crate::fs::{FileSystem, RealFileSystem};
+use crate::inspect::{LogEnd, judge_end};
+use crate::lsn::Lsn;
+use crate::record::{FrameHeader, LogId, RecordType};
+use crate::recover::survey::{ControlState, read_control};
+use crate::scan::Stop;
+use crate::segment::chain::{Chain, Location};
+use crate::segment::header::{HeaderState, SegmentHeader};
+use crate::segment::name::{self, FileName};
+use crate::segment::reader::{SegmentFile, SegmentReader};
+use crate::shared::Shared;
+use crate::watermark::{Durability, Target};
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Record {
+    /// Its LSN.
+    pub lsn: Lsn,
+    /// Its type.
+    pub record_type: RecordType,
+    /// What was appended.
+    pub payload: Vec<u8>,
+    /// The number of the segment it is in.
+    pub segment: u64,
+}
+
+/// A record that borrows the buffer of its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordRef<'a> {
+    /// Its LSN.
+    pub lsn: Lsn,
+    /// Its type.
+    pub record_type: RecordType,
+    /// What was appended.
+    pub payload: &'a [u8],
+    /// The number of the segment it is in.
+    pub segment: u64,
+    /// Where its frame ends: the LSN of the next record, unless that is in another segment.
+    pub end: Lsn,
+    /// The durable LSN when it was written.
+    pub witness: Lsn,
+    /// Whether the next record belongs to the same batch.
+    pub continues: bool,
+}
+
+impl RecordRef<'_> {
+    /// A copy that owns its payload.
+    pub fn to_record(&self) -> Record {
+        Record { lsn: self.lsn, record_type: self.record_type, payload: self.payload.to_vec(), segment: self.segment }
+    }
+}
+
+/// Where a reader gets its segments from.
+#[derive(Clone, Debug)]
+enum Source {
+    Live(Arc<Shared>),
+    Files { dir: LogDir, log_id: LogId },
+}
+
+/// An open segment, pinned in a live log so that its blocks are not used again under the reader.
+#[derive(Debug)]
+struct Current {
+    reader: SegmentReader,
+    sealed_end: Option<Lsn>,
+    last_checksum: Option<u32>,
+    _pin: Option<Pin>,
+}
+
+#[derive(Debug)]
+struct Pin {
+    chain: Arc<Chain>,
+    number: u64,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.chain.unpin(self.number);
+    }
+}
+
+/// Iterates over the records of a log in LSN order.
+///
+/// As an iterator it yields owned records; [`Reader::next_record`] lends them from its buffer instead. On a live log it ends at
+/// the durable LSN and goes on from there when it is asked again later. After an error it stays where it is.
+#[derive(Debug)]
+pub struct Reader {
+    source: Source,
+    position: Lsn,
+    /// The position was given by the caller and may lie between two frames.
+    is_unaligned: bool,
+    current: Option<Current>,
+    cuts: u64,
+    witness: Lsn,
+    looked_again_at: Option<Lsn>,
+    batch_checked_to: Lsn,
+    end: Option<LogEnd>,
+}
+
+impl Reader {
+    fn new(source: Source, from: Lsn, start: Lsn) -> Result<Reader> {
+        // Zero stands for the oldest record, whatever its LSN.
+        let position = if from == Lsn::ZERO { start } else { from };
+        if position < start {
+            return Err(truncated(position, start));
+        }
+        let cuts = if let Source::Live(shared) = &source { shared.chain.cuts() } else { 0 };
+        Ok(Reader {
+            source,
+            position,
+            is_unaligned: true,
+            current: None,
+            cuts,
+            witness: Lsn::ZERO,
+            looked_again_at: None,
+            batch_checked_to: Lsn::ZERO,
+            end: None,
+        })
+    }
+
+    pub(crate) fn live(shared: Arc<Shared>, from: Lsn) -> Result<Reader> {
+        let start = shared.chain.start();
+        Reader::new(Source::Live(shared), from, start)
+    }
+
+    /// The LSN from which it reads on.
+    pub fn position_lsn(&self) -> Lsn {
+        self.position
+    }
+
+    /// Up to where what was read so far proves that the log is durable. On a live log everything that is read is.
+    pub fn witnessed_lsn(&self) -> Lsn {
+        self.witness
+    }
+
+    /// Why there is no further record; known once [`Reader::next_record`] gave `None` on a log read from its files.
+    pub fn end(&self) -> Option<&LogEnd> {
+        self.end.as_ref()
+    }
+
+    /// The next record; `None` at the end of what can be read now.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corruption`] at damage, [`ErrorKind::Truncated`] if a truncation removed the position, [`ErrorKind::Io`].
+    pub fn next_record(&mut self) -> Result<Option<RecordRef<'_>>> {
+        let Some((lsn, header)) = self.advance()? else { return Ok(None) };
+        let current = self.current.as_ref().expect("a frame was just found in it");
+        let frame = current.reader.frame(lsn, header);
+        Ok(Some(RecordRef {
+            lsn,
+            record_type: header.record_type,
+            payload: frame.payload(),
+            segment: current.reader.header().segment,
+            end: frame.end(),
+            witness: header.witness,
+            continues: header.continues,
+        }))
+    }
+
+    fn advance(&mut self) -> Result<Option<(Lsn, FrameHeader)>> {
+        loop {
+            if !self.open_current()? {
+                return Ok(None);
+            }
+            let current = self.current.as_mut().expect("just opened");
+            match current.reader.advance()? {
+                Ok((lsn, header)) => {
+                    if header.continues && lsn >= self.batch_checked_to && matches!(self.source, Source::Files { .. }) {
+                        // A batch is shown whole or not at all, and this one may still be on its way to the disk.
+                        let Some(batch_end) = current.reader.batch_end(lsn)? else {
+                            return self.finish_files();
+                        };
+                        self.batch_checked_to = batch_end;
+                    }
+                    self.position = current.reader.lsn();
+                    self.witness = self.witness.max(header.witness);
+                    current.last_checksum = Some(header.checksum);
+                    if !header.record_type.is_system() {
+                        return Ok(Some((lsn, header)));
+                    }
+                }
+                Err(stop) => {
+                    if !self.pass_stop(stop)? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has a segment open that may hold the position. `false`: nothing can be read now.
+    fn open_current(&mut self) -> Result<bool> {
+        let is_open = self.current.is_some();
+        match &self.source {
+            Source::Live(shared) if is_open && shared.chain.cuts() == self.cuts => Ok(true),
+            Source::Live(shared) => {
+                let shared = Arc::clone(shared);
+                self.open_live(&shared)
+            }
+            Source::Files { .. } if self.end.is_some() => Ok(false),
+            Source::Files { .. } if is_open => Ok(true),
+            Source::Files { dir, log_id } => {
+                let (dir, log_id) = (dir.clone(), *log_id);
+                self.open_file(&dir, log_id)?;
+                Ok(self.current.is_some())
+            }
+        }
+    }
+
+    fn open_live(&mut self, shared: &Arc<Shared>) -> Result<bool> {
+        let durable = shared.commit.marks.durable();
+        self.current = None;
+        if self.position >= durable {
+            // Caught up, or waiting for a record that was handed out and is not durable yet.
+            self.check_not_cut(shared)?;
+            return Ok(false);
+        }
+        loop {
+            let (location, cuts) = shared.chain.pin(self.position);
+            self.cuts = cuts;
+            match location {
+                Location::Truncated => return Err(truncated(self.position, shared.chain.start())),
+                Location::Gap { end, next } if self.position == end => self.position = next,
+                Location::Gap { end, .. } => return Err(cut(self.position, end)),
+                Location::In(link) => {
+                    let pin = Pin { chain: Arc::clone(&shared.chain), number: link.number };
+                    let end = link.end.unwrap_or(durable).min(durable);
+                    self.open_segment(&shared.dir, shared.log_id, link.number, Some(end), Some(pin))?;
+                    let current = self.current.as_mut().expect("just opened");
+                    current.sealed_end = link.end;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// A reader that stood behind the place of a cut has seen records that are no more.
+    fn check_not_cut(&mut self, shared: &Shared) -> Result<()> {
+        let (location, cuts) = (shared.chain.locate(self.position), shared.chain.cuts());
+        if cuts != self.cuts {
+            self.cuts = cuts;
+            if let Location::Gap { end, .. } = location
+                && self.position != end
+            {
+                return Err(cut(self.position, end));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens segment `number` at the position; `end` is where it ends, as far as that is known.
+    fn open_segment(
+        &mut self,
+        dir: &LogDir,
+        log_id: LogId,
+        number: u64,
+        end: Option<Lsn>,
+        pin: Option<Pin>,
+    ) -> Result<()> {
+        let (segment, header) = open_valid(dir, log_id, number)?;
+        if header.base > self.position {
+            return Err(truncated(self.position, header.base));
+        }
+        self.witness = self.witness.max(header.witness);
+        let room = segment.file_bytes.saturating_sub(crate::segment::header::HEADER_BYTES);
+        let end = end.or(header.sealed_end).unwrap_or_else(|| header.limit.min(header.base.advance(room)));
+        if self.is_unaligned {
+            self.position = align(&segment, &header, self.position, end)?;
+            self.is_unaligned = false;
+        }
+        let reader = SegmentReader::new(segment.file, header, self.position, end.max(self.position));
+        self.current = Some(Current { reader, sealed_end: header.sealed_end, last_checksum: None, _pin: pin });
+        Ok(())
+    }
+
+    /// There is no further frame in the current segment. `true`: look again, elsewhere.
+    fn pass_stop(&mut self, stop: Stop) -> Result<bool> {
+        match self.source.clone() {
+            Source::Live(shared) => self.pass_live_stop(&shared, stop),
+            Source::Files { dir, log_id } => self.pass_file_stop(&dir, log_id, stop),
+        }
+    }
+
+    fn pass_live_stop(&mut self, shared: &Shared, stop: Stop) -> Result<bool> {
+        if shared.chain.cuts() != self.cuts {
+            return Ok(true);
+        }
+        let current = self.current.as_mut().expect("it has just stopped");
+        if stop != Stop::AtEnd {
+            if let Location::Truncated = shared.chain.locate(self.position) {
+                return Err(truncated(self.position, shared.chain.start()));
+            }
+            return Err(current.reader.corruption(stop));
+        }
+        let durable = shared.commit.marks.durable();
+        if current.sealed_end.is_none() {
+            current.sealed_end = shared.chain.end_of(current.reader.header().segment);
+        }
+        if current.sealed_end == Some(self.position) {
+            self.current = None;
+            return Ok(self.position < durable);
+        }
+        let end = current.sealed_end.unwrap_or(durable).min(durable);
+        if end > current.reader.end() {
+            current.reader.extend_to(end);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// The position lies in the last segment whose base is not behind it.
+    fn open_file(&mut self, dir: &LogDir, log_id: LogId) -> Result<()> {
+        let mut numbers: Vec<u64> = dir
+            .list()?
+            .iter()
+            .filter_map(|name| if let FileName::Segment(number) = name::parse(name) { Some(number) } else { None })
+            .collect();
+        numbers.sort_unstable();
+        let mut found = None;
+        for &number in numbers.iter().rev() {
+            let header = SegmentFile::open(dir, number)?.map(|segment| segment.header);
+            if let Some(HeaderState::Valid(header)) = header
+                && header.log_id == log_id
+                && header.segment == number
+                && header.base <= self.position
+                && found.is_none_or(|(_, epoch)| header.epoch > epoch)
+            {
+                // Void segments have a lower epoch than the segment before them.
+                found = Some((number, header.epoch));
+                break;
+            }
+        }
+        let Some((number, _)) = found else {
+            return self.finish(dir);
+        };
+        self.open_segment(dir, log_id, number, None, None)
+    }
+
+    fn pass_file_stop(&mut self, dir: &LogDir, log_id: LogId, stop: Stop) -> Result<bool> {
+        let current = self.current.as_ref().expect("it has just stopped");
+        let number = current.reader.header().segment;
+        let epoch = current.reader.header().epoch;
+        if let Some(SegmentFile { header: HeaderState::Valid(next), .. }) = SegmentFile::open(dir, number + 1)?
+            && next.log_id == log_id
+            && next.segment == number + 1
+            && next.epoch >= epoch
+            && next.predecessor_end == self.position
+            && current.last_checksum.is_none_or(|checksum| checksum == next.predecessor_checksum)
+        {
+            self.position = next.base;
+            self.open_segment(dir, log_id, number + 1, None, None)?;
+            return Ok(true);
+        }
+        if stop != Stop::AtEnd && self.looked_again_at != Some(self.position) {
+            // Another process may have written here meanwhile; what was read ahead is old then.
+            self.looked_again_at = Some(self.position);
+            if let Some(current) = &mut self.current {
+                current.reader.forget_buffer();
+            }
+            return Ok(true);
+        }
+        self.finish(dir).map(|()| false)
+    }
+
+    /// There is nothing behind the position: says why.
+    fn finish(&mut self, dir: &LogDir) -> Result<()> {
+        let end = judge_end(dir)?;
+        self.witness = self.witness.max(end.witness_lsn);
+        self.end = Some(end);
+        Ok(())
+    }
+
+    fn finish_files(&mut self) -> Result<Option<(Lsn, FrameHeader)>> {
+        if let Source::Files { dir, .. } = &self.source {
+            let dir = dir.clone();
+            self.finish(&dir)?;
+        }
+        Ok(None)
+    }
+
+    fn owned(&mut self) -> Result<Option<Record>> {
+        Ok(self.next_record()?.map(|record| record.to_record()))
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Result<Record>> {
+        self.owned().transpose()
+    }
+}
+
+fn truncated(position: Lsn, start: Lsn) -> Error {
+    let detail = format!("the log starts at LSN {start}; what was before has been truncated");
+    Error::new(ErrorKind::Truncated, "read log", detail).at_lsn(position)
+}
+
+fn cut(position: Lsn, end: Lsn) -> Error {
+    let detail = format!("the end of the log was cut at LSN {end}");
+    Error::new(ErrorKind::Truncated, "read log", detail).at_lsn(position)
+}
+
+fn open_valid(dir: &LogDir, log_id: LogId, number: u64) -> Result<(SegmentFile, SegmentHeader)> {
+    let path = dir.path_of(&name::segment(number));
+    let corrupt = |detail: String| {
+        Error::new(ErrorKind::Corruption, "read segment", detail).at_path(&path).at_segment(number).at_offset(0)
+    };
+    let segment = SegmentFile::open(dir, number)?.ok_or_else(|| corrupt("the segment is missing".to_owned()))?;
+    let detail = match &segment.header {
+        HeaderState::Valid(header) if header.log_id == log_id && header.segment == number => {
+            let header = *header;
+            return Ok((segment, header));
+        }
+        HeaderState::Valid(_) => "its header belongs to another segment or log".to_owned(),
+        HeaderState::Blank => "its header is blank".to_owned(),
+        HeaderState::Damaged(why) => why.clone(),
+        HeaderState::Newer(why) => {
+            let error = Error::new(ErrorKind::UnsupportedVersion, "read segment", why.clone());
+            return Err(error.at_path(&path).at_segment(number));
+        }
+    };
+    Err(corrupt(detail))
+}
+
+/// The LSN of the first frame at or after `lsn`.
+fn align(segment: &SegmentFile, header: &SegmentHeader, lsn: Lsn, end: Lsn) -> Result<Lsn> {
+    if lsn == header.base || lsn >= end {
+        return Ok(lsn);
+    }
+    if lsn.get().is_multiple_of(8) {
+        let mut probe = SegmentReader::for_one_frame(segment.file.clone(), *header, lsn, end);
+        if probe.advance()?.is_ok() {
+            return Ok(lsn);
+        }
+    }
+    let mut reader = SegmentReader::new(segment.file.clone(), *header, header.base, end);
+    while reader.lsn() < lsn {
+        if reader.advance()?.is_err() {
+            break;
+        }
+    }
+    Ok(reader.lsn())
+}
+
+/// Fetches the record at `lsn`, which ends before `end`.
+fn fetch(dir: &LogDir, log_id: LogId, number: u64, lsn: Lsn, end: Option<Lsn>) -> Result<Record> {
+    let (segment, header) = open_valid(dir, log_id, number)?;
+    if header.base > lsn {
+        return Err(truncated(lsn, header.base));
+    }
+    let room = segment.file_bytes.saturating_sub(crate::segment::header::HEADER_BYTES);
+    let end = end.unwrap_or_else(|| header.limit.min(header.base.advance(room)));
+    if lsn >= end {
+        return Err(not_found(lsn));
+    }
+    let mut reader = SegmentReader::for_one_frame(segment.file.clone(), header, lsn, end);
+    match reader.advance()? {
+        Ok((lsn, frame)) if !frame.record_type.is_system() => Ok(Record {
+            lsn,
+            record_type: frame.record_type,
+            payload: reader.frame(lsn, frame).payload().to_vec(),
+            segment: number,
+        }),
+        Ok(_) => Err(not_found(lsn)),
+        Err(stop) => {
+            // Damage, or an LSN between two records? Following the frames from the start of the segment tells.
+            if align(&segment, &header, lsn, end)? == lsn { Err(reader.corruption(stop)) } else { Err(not_found(lsn)) }
+        }
+    }
+}
+
+fn not_found(lsn: Lsn) -> Error {
+    Error::new(ErrorKind::NotFound, "read record", "no record starts at this LSN").at_lsn(lsn)
+}
+
+/// Fetches one durable record of a live log.
+pub(crate) fn read_live(shared: &Shared, lsn: Lsn) -> Result<Record> {
+    let durable = shared.commit.marks.durable();
+    if lsn >= durable {
+        let detail = format!("the log is durable up to LSN {durable}");
+        return Err(Error::new(ErrorKind::NotFound, "read record", detail).at_lsn(lsn));
+    }
+    match shared.chain.pin(lsn).0 {
+        Location::Truncated => Err(truncated(lsn, shared.chain.start())),
+        Location::Gap { .. } => Err(not_found(lsn)),
+        Location::In(link) => {
+            let _pin = Pin { chain: Arc::clone(&shared.chain), number: link.number };
+            fetch(&shared.dir, shared.log_id, link.number, lsn, Some(link.end.unwrap_or(durable)))
+        }
+    }
+}
+
+/// Reads a live log and waits for more as records become durable, across rotation.
+#[derive(Debug)]
+pub struct Follower {
+    reader: Reader,
+    shared: Arc<Shared>,
+}
+
+impl Follower {
+    pub(crate) fn new(shared: Arc<Shared>, from: Lsn) -> Result<Follower> {
+        Ok(Follower { reader: Reader::live(Arc::clone(&shared), from)?, shared })
+    }
+
+    /// The LSN from which it reads on.
+    pub fn position_lsn(&self) -> Lsn {
+        self.reader.position_lsn()
+    }
+
+    /// The next record, waiting until there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::next_record`]; [`ErrorKind::Closed`] once the log was closed and everything was read;
+    /// [`ErrorKind::Poisoned`] if no further record can become durable.
+    pub fn next_record(&mut self) -> Result<Record> {
+        loop {
+            if let Some(record) = self.step(None)? {
+                return Ok(record);
+            }
+        }
+    }
+
+    /// The next record, or `None` if there is none within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Follower::next_record`].
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Record>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(record) = self.step(Some(deadline))? {
+                return Ok(Some(record));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn step(&mut self, deadline: Option<Instant>) -> Result<Option<Record>> {
+        let marks = &self.shared.commit.marks;
+        let seen = marks.changed.count();
+        let durable = marks.durable();
+        if let Some(record) = self.reader.owned()? {
+            return Ok(Some(record));
+        }
+        if marks.durable() > durable {
+            return Ok(None);
+        }
+        let next = Target { end: durable.advance(1), durability: Durability::Durable };
+        if let Some(outcome) = marks.outcome(next) {
+            outcome?;
+            return Ok(None);
+        }
+        if self.shared.commit.is_closed() {
+            let error = Error::new(ErrorKind::Closed, "follow log", "the log was closed and everything was read");
+            return Err(error.at_lsn(self.position_lsn()));
+        }
+        marks.changed.wait(seen, deadline);
+        Ok(None)
+    }
+}
+
+impl Iterator for Follower {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Result<Record>> {
+        Some(self.next_record())
+    }
+}
+
+/// A log opened for reading only, from any process, without a lock; it never changes a byte.
+///
+/// It sees what is valid on disk, also while another process writes. What lies above the witnessed LSN may not be durable
+/// yet: [`Reader::witnessed_lsn`] and [`LogEnd::witness_lsn`] tell from where on.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    dir: LogDir,
+    control: Control,
+}
+
+impl LogReader {
+    /// Opens the log in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::Corruption`] or [`ErrorKind::UnsupportedVersion`] if its control
+    /// file cannot be read.
+    pub fn open(dir: impl AsRef<Path>) -> Result<LogReader> {
+        LogReader::open_with(&RealFileSystem, dir)
+    }
+
+    /// Opens the log in `dir` of another file system.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogReader::open`].
+    pub fn open_with(fs: &dyn FileSystem, dir: impl AsRef<Path>) -> Result<LogReader> {
+        let dir = LogDir::open(fs, dir.as_ref())?;
+        let fail =
+            |kind, why: String| Err(Error::new(kind, "open control file", why).at_path(dir.path_of(name::CONTROL)));
+        match read_control(&dir)? {
+            ControlState::Valid(control) => Ok(LogReader { dir, control }),
+            ControlState::Newer(why) => fail(ErrorKind::UnsupportedVersion, why),
+            ControlState::Damaged(why) => fail(ErrorKind::Corruption, why),
+            ControlState::Missing => {
+                let has_segments = dir.list()?.iter().any(|name| matches!(name::parse(name), FileName::Segment(_)));
+                if has_segments {
+                    return fail(ErrorKind::Corruption, "it is missing, although there are segments".to_owned());
+                }
+                let error = Error::new(ErrorKind::NotFound, "open log", "there is no log in the directory");
+                Err(error.at_path(dir.path()))
+            }
+        }
+    }
+
+    /// What identifies the log.
+    pub fn log_id(&self) -> LogId {
+        self.control.log_id
+    }
+
+    /// The start of the log when it was opened.
+    pub fn start_lsn(&self) -> Lsn {
+        self.control.start
+    }
+
+    /// A reader of the records from `from` on; [`Lsn::ZERO`] stands for the oldest.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Truncated`] if `from` lies before the start of the log.
+    pub fn reader(&self, from: Lsn) -> Result<Reader> {
+        let source = Source::Files { dir: self.dir.clone(), log_id: self.control.log_id };
+        Reader::new(source, from, self.control.start)
+    }
+
+    /// The record at `lsn`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if no record starts there, [`ErrorKind::Truncated`], [`ErrorKind::Corruption`], [`ErrorKind::Io`].
+    pub fn read(&self, lsn: Lsn) -> Result<Record> {
+        let mut reader = self.reader(lsn)?;
+        match reader.owned()? {
+            Some(record) if record.lsn == lsn => Ok(record),
+            _ => Err(not_found(lsn)),
+        }
+    }
+}

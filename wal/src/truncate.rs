@@ -1,0 +1,329 @@
+//! Truncation: drops whole segments, rewrites the boundary, cuts the end. The order of the steps is the proof: see
+//! `specs/contract.md`, "Truncation".
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::lsn::Lsn;
+use crate::rewrite::{Replacement, replacement};
+use crate::segment::chain::Link;
+use crate::segment::header::{HeaderState, SegmentHeader};
+use crate::segment::name;
+use crate::segment::reader::{Found, SegmentFile, SegmentReader};
+use crate::shared::{Shared, Structure};
+
+/// How [`Wal::truncate_before_with`](crate::Wal::truncate_before_with) treats the segment in which the new start lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum TruncatePolicy {
+    /// It is rewritten, so that not one byte before the new start stays.
+    #[default]
+    RewriteBoundary,
+    /// It stays whole: the log then starts where that segment starts, and nothing is copied.
+    WholeSegments,
+}
+
+/// What became of the boundary segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Boundary {
+    /// The new start is where the segment starts.
+    Untouched,
+    /// It was rewritten and begins with the first kept record.
+    Rewritten,
+    /// The disk is too full to rewrite it. Its dead bytes stay until the next truncation; no reader sees them.
+    Deferred,
+}
+
+/// What a truncation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Truncation {
+    /// The start of the log afterwards.
+    pub start_lsn: Lsn,
+    /// The end of the log afterwards.
+    pub end_lsn: Lsn,
+    /// The LSN of the next record.
+    pub next_lsn: Lsn,
+    /// Segments that were removed, including those kept aside to be used again.
+    pub segments_removed: u64,
+    /// Bytes given back to the file system.
+    pub bytes_freed: u64,
+    /// What became of the boundary segment.
+    pub boundary: Boundary,
+}
+
+/// Removes the records before `lsn`. See [`Wal::truncate_before_with`](crate::Wal::truncate_before_with).
+pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy) -> Result<Truncation> {
+    let mut structure = shared.structure.lock();
+    shared.check_open(&structure, "truncate log")?;
+    check_rails(shared, &structure, lsn)?;
+    let mut plan = plan_start(shared, lsn, policy)?;
+    if plan.start <= shared.chain.start() && plan.link.number == structure.control.start_segment {
+        return Ok(untouched(shared));
+    }
+    let mut boundary = Boundary::Untouched;
+    if plan.start > plan.link.base && plan.link.end.is_none() {
+        match seal(shared) {
+            Ok(()) => plan = plan_start(shared, lsn, policy)?,
+            Err(error) if error.is_full() => boundary = Boundary::Deferred,
+            Err(error) => return Err(error),
+        }
+    }
+    // The copy is complete and synced before anything is committed, so damage found while copying leaves the old log.
+    let mut copy = None;
+    if plan.start > plan.link.base && boundary == Boundary::Untouched {
+        match copy_boundary(shared, &plan) {
+            Ok(replacement) => (copy, boundary) = (Some(replacement), Boundary::Rewritten),
+            Err(error) if error.is_full() => boundary = Boundary::Deferred,
+            Err(error) => return Err(error),
+        }
+    }
+    let committed = shared.update_control(&mut structure, |control| {
+        control.start_segment = plan.link.number;
+        control.start = plan.start;
+        control.witness = shared.commit.marks.durable();
+    });
+    if let Err(error) = committed {
+        if let Some(Replacement { temp, .. }) = copy {
+            shared.dir.abandon(temp)?;
+        }
+        return Err(error);
+    }
+    let dropped = shared.chain.drop_before(plan.link.number, plan.start);
+    let (segments_removed, mut bytes_freed) = retire(shared, &dropped)?;
+    if let Some(Replacement { temp, header, .. }) = copy {
+        bytes_freed += header.base.distance_from(plan.link.base);
+        commit_or_poison(shared, temp)?;
+        shared.chain.rebase(header.segment, header.base);
+    }
+    if segments_removed > 0 {
+        shared.sync_dir()?;
+    }
+    shared.restore_reserve();
+    shared.commit.prefetch_segment();
+    crate::observe::truncated(plan.start, shared.commit.marks.durable(), segments_removed);
+    Ok(Truncation { segments_removed, bytes_freed, boundary, ..untouched(shared) })
+}
+
+fn untouched(shared: &Shared) -> Truncation {
+    Truncation {
+        start_lsn: shared.chain.start(),
+        end_lsn: shared.commit.marks.written(),
+        next_lsn: shared.commit.next_lsn(),
+        segments_removed: 0,
+        bytes_freed: 0,
+        boundary: Boundary::Untouched,
+    }
+}
+
+/// A truncation past what somebody still needs is refused.
+fn check_rails(shared: &Shared, structure: &Structure, lsn: Lsn) -> Result<()> {
+    let refused = |detail: String| Err(Error::new(ErrorKind::Refused, "truncate log", detail).at_lsn(lsn));
+    let durable = shared.commit.marks.durable();
+    if lsn > durable {
+        return refused(format!("the log is durable only up to LSN {durable}; flush it first"));
+    }
+    if let Some(checkpoint) = structure.control.checkpoint.filter(|&checkpoint| lsn > checkpoint) {
+        return refused(format!(
+            "the last checkpoint is at LSN {checkpoint}, and recovery needs the log from there on"
+        ));
+    }
+    if let Some((name, held)) = shared.holds.lock().oldest().filter(|(_, held)| lsn > *held) {
+        return refused(format!("the hold {name:?} needs the log from LSN {held} on"));
+    }
+    Ok(())
+}
+
+/// Where the log is to start, and in which segment that is.
+struct Plan {
+    start: Lsn,
+    link: Link,
+}
+
+fn plan_start(shared: &Shared, lsn: Lsn, policy: TruncatePolicy) -> Result<Plan> {
+    let links = shared.chain.links();
+    let start = shared.chain.start();
+    let holds_lsn = |link: &&Link| link.end.is_none_or(|end| lsn < end);
+    let link = *links.iter().find(holds_lsn).expect("the active segment has no end");
+    if policy == TruncatePolicy::WholeSegments {
+        return Ok(Plan { start: link.base.max(start), link });
+    }
+    let wanted = lsn.max(start).max(link.base);
+    let end = link.end.unwrap_or_else(|| shared.commit.marks.durable());
+    Ok(Plan { start: first_record_at_or_after(shared, link, wanted, end)?, link })
+}
+
+/// The first frame boundary at or after `lsn` in a segment that ends at `end`.
+fn first_record_at_or_after(shared: &Shared, link: Link, lsn: Lsn, end: Lsn) -> Result<Lsn> {
+    if lsn <= link.base || lsn >= end {
+        return Ok(lsn.max(link.base).min(end));
+    }
+    let (segment, header) = open_segment(shared, link.number)?;
+    let from = header.base;
+    let mut reader = SegmentReader::new(segment.file, header, from, end);
+    loop {
+        if reader.lsn() >= lsn {
+            return Ok(reader.lsn());
+        }
+        if let Found::Stop(stop) = reader.next()? {
+            return Err(reader.corruption(stop));
+        }
+    }
+}
+
+fn open_segment(shared: &Shared, number: u64) -> Result<(SegmentFile, SegmentHeader)> {
+    let path = shared.dir.path_of(&name::segment(number));
+    let corrupt = |detail: &str| {
+        Error::new(ErrorKind::Corruption, "open segment", detail).at_path(&path).at_segment(number).at_offset(0)
+    };
+    let segment = SegmentFile::open(&shared.dir, number)?.ok_or_else(|| corrupt("the segment is gone"))?;
+    match segment.header {
+        HeaderState::Valid(header) if header.log_id == shared.log_id && header.segment == number => {
+            Ok((segment, header))
+        }
+        _ => Err(corrupt("its header is damaged")),
+    }
+}
+
+fn copy_boundary(shared: &Shared, plan: &Plan) -> Result<Replacement> {
+    let (segment, header) = open_segment(shared, plan.link.number)?;
+    let new = SegmentHeader {
+        base: plan.start,
+        witness: shared.commit.marks.durable(),
+        sealed_end: plan.link.end,
+        created_micros: shared.clock.unix_micros(),
+        ..header
+    };
+    replacement(&shared.dir, &segment.file, &header, new)
+}
+
+fn commit_or_poison(shared: &Shared, temp: crate::fs::durable::Temp) -> Result<()> {
+    shared.dir.commit(temp).map_err(|failure| {
+        if failure.is_unsure {
+            shared.commit.poison(failure.error.clone());
+        }
+        failure.error
+    })
+}
+
+/// Removes dropped segments, oldest first.
+fn retire(shared: &Shared, dropped: &[Link]) -> Result<(u64, u64)> {
+    let mut bytes = 0;
+    for link in dropped {
+        bytes += shared.preparer.retire(link.number, !shared.chain.is_pinned(link.number))?;
+        shared.metrics.segments_removed.add(1);
+    }
+    Ok((dropped.len() as u64, bytes))
+}
+
+/// Seals the active segment where it ends, if it holds anything.
+fn seal(shared: &Shared) -> Result<()> {
+    shared.commit.pause()?;
+    let result = shared.commit.seal_active();
+    shared.commit.resume();
+    result
+}
+
+/// Removes the records behind the one at `lsn`. See [`Wal::truncate_after`](crate::Wal::truncate_after).
+pub(crate) fn truncate_after(shared: &Shared, lsn: Lsn) -> Result<Truncation> {
+    let mut structure = shared.structure.lock();
+    shared.check_open(&structure, "cut log")?;
+    if lsn < shared.chain.start() {
+        let detail = format!("the log starts at LSN {}; a cut keeps at least one record", shared.chain.start());
+        return Err(Error::new(ErrorKind::Refused, "cut log", detail).at_lsn(lsn));
+    }
+    if let Some(checkpoint) = structure.control.checkpoint.filter(|&checkpoint| lsn < checkpoint) {
+        let detail =
+            format!("the last checkpoint is at LSN {checkpoint}, and the pages may hold what was logged before it");
+        return Err(Error::new(ErrorKind::Refused, "cut log", detail).at_lsn(lsn));
+    }
+    shared.commit.pause()?;
+    let result = shared.commit.settle_holes().and_then(|()| cut(shared, &mut structure, lsn));
+    shared.commit.resume();
+    result
+}
+
+/// The cut, while nobody writes. The rename of the rewritten segment is the commit.
+fn cut(shared: &Shared, structure: &mut Structure, lsn: Lsn) -> Result<Truncation> {
+    let (_, next_lsn, _) = shared.commit.end_of_log();
+    let links = shared.chain.links();
+    let index = links.iter().rposition(|link| link.base <= lsn).unwrap_or(0);
+    let link = links[index];
+    let segment_end = link.end.unwrap_or(next_lsn);
+    let end = end_of_last_record(shared, link, lsn, segment_end)?;
+    if end == segment_end && index + 1 == links.len() {
+        return Ok(untouched(shared));
+    }
+    let (segment, header) = open_segment(shared, link.number)?;
+    let new = SegmentHeader {
+        epoch: header.epoch + 1,
+        witness: next_lsn,
+        limit: next_lsn,
+        sealed_end: Some(end),
+        created_micros: shared.clock.unix_micros(),
+        ..header
+    };
+    let Replacement { temp, header, last_checksum } = replacement(&shared.dir, &segment.file, &header, new)?;
+    // From the commit on, segments behind this one may be gone, so the control file must not name them any more.
+    if structure.control.opened_segment > link.number {
+        shared.update_control(structure, |control| control.opened_segment = link.number)?;
+    }
+    commit_or_poison(shared, temp)?;
+    // The cut is committed. What fails now poisons the log, because its active segment is gone; a reopen finishes the cut.
+    let rest = finish_cut(shared, structure, &links[index + 1..], &header, end, last_checksum);
+    rest.inspect_err(|error| shared.commit.poison(error.clone()))?;
+    let removed = (links.len() - index - 1) as u64;
+    crate::observe::truncated(shared.chain.start(), end, removed);
+    Ok(Truncation { end_lsn: end, segments_removed: removed, boundary: Boundary::Rewritten, ..untouched(shared) })
+}
+
+fn finish_cut(
+    shared: &Shared,
+    structure: &mut Structure,
+    removed: &[Link],
+    kept: &SegmentHeader,
+    end: Lsn,
+    last_checksum: u32,
+) -> Result<()> {
+    if let Some(number) = shared.commit.take_prepared() {
+        shared.dir.remove(&name::segment(number))?;
+    }
+    for link in removed.iter().rev() {
+        shared.preparer.retire(link.number, false)?;
+        shared.metrics.segments_removed.add(1);
+    }
+    let header = SegmentHeader {
+        segment: kept.segment + 1,
+        base: kept.limit,
+        predecessor_end: end,
+        predecessor_checksum: last_checksum,
+        witness: kept.limit,
+        limit: kept.limit,
+        sealed_end: None,
+        ..*kept
+    };
+    let active = crate::recover::create_active(&shared.dir, header, shared.config.segment_room())?;
+    shared.update_control(structure, |control| {
+        control.opened_segment = header.segment;
+        control.witness = header.base;
+    })?;
+    shared.chain.cut(kept.segment, end, Link { number: header.segment, base: header.base, end: None });
+    shared.commit.adopt(active, header.base, Some(0));
+    Ok(())
+}
+
+/// The end of the last record with an LSN of at most `lsn` in a segment that ends at `end`.
+fn end_of_last_record(shared: &Shared, link: Link, lsn: Lsn, end: Lsn) -> Result<Lsn> {
+    let (segment, header) = open_segment(shared, link.number)?;
+    let mut reader = SegmentReader::new(segment.file, header, header.base, end);
+    loop {
+        if reader.lsn() > lsn || reader.lsn() == end {
+            return Ok(reader.lsn());
+        }
+        if let Found::Stop(stop) = reader.next()? {
+            return Err(reader.corruption(stop));
+        }
+    }
+}
