@@ -1,6 +1,5 @@
 //! smoke
 use wal::*;
-#![allow(clippy::uninlined_format_args)]
 #[test]
 fn smoke() {
     for mode in [SyncMode::Sync, SyncMode::BATCH_DEFAULT, SyncMode::None] {

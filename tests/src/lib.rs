@@ -1,0 +1,1 @@
+//! Harness shared by the tests: workloads, the oracle of the contract, seeds.
