@@ -143,8 +143,13 @@ impl Shared {
     }
 
     /// Ends the log: drains the queue, syncs, cuts the unused space off, leaves the mark of a clean close, releases the lock.
-    /// `stop_threads` joins the background. Whatever fails, the log is closed afterwards; without the mark the next open recovers.
-    pub(crate) fn close(&self, stop_threads: impl FnOnce()) -> Result<()> {
+    /// The two closures join the background thread and the one that prepares segments. Whatever fails, the log is closed
+    /// afterwards; without the mark the next open recovers.
+    pub(crate) fn close(&self, join_background: impl FnOnce(), join_preparation: impl FnOnce()) -> Result<()> {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.background.wake_all();
+        // Before any lock is taken, and while segments are still prepared: a callback may be using the log.
+        join_background();
         let mut structure = self.structure.lock();
         if structure.is_closed {
             return Ok(());
@@ -152,15 +157,14 @@ impl Shared {
         let paused = self.commit.pause();
         let settled = paused.as_ref().map_or(Ok(()), |()| self.commit.settle_holes());
         self.commit.shut();
-        self.is_stopping.store(true, Ordering::SeqCst);
-        self.background.wake_all();
         self.preparation.wake_all();
-        stop_threads();
-        self.run_callbacks();
+        join_preparation();
         structure.is_closed = true;
         let result = paused.and(settled).and_then(|()| self.leave_clean(&mut structure));
         structure.lock = None;
+        drop(structure);
         self.commit.release_all();
+        self.run_callbacks();
         result
     }
 

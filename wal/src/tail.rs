@@ -356,7 +356,7 @@ impl Reader {
             && next.log_id == log_id
             && next.segment == number + 1
             && next.epoch >= epoch
-            && next.predecessor_end == self.position
+            && (next.predecessor_end == self.position || self.is_in_gap_before(&next))
             && current.last_checksum.is_none_or(|checksum| checksum == next.predecessor_checksum)
         {
             self.position = next.base;
@@ -372,6 +372,12 @@ impl Reader {
             return Ok(true);
         }
         self.finish(dir).map(|()| false)
+    }
+
+    /// A reader that was told to start inside a gap goes on behind it.
+    fn is_in_gap_before(&self, next: &SegmentHeader) -> bool {
+        let has_read = self.current.as_ref().is_some_and(|current| current.last_checksum.is_some());
+        !has_read && next.predecessor_end < self.position && self.position < next.base
     }
 
     /// There is nothing behind the position: says why.

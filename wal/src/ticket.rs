@@ -77,6 +77,10 @@ impl Ticket {
         let call = Box::new(move |outcome: Result<()>| callback(outcome.map(|()| lsn)));
         self.shared.commit.request(self.target);
         self.shared.commit.marks.register(self.target, Action::Call(call));
+        if self.shared.is_stopping() {
+            // The log is being closed or was, so the background may not come by any more.
+            self.shared.run_callbacks();
+        }
     }
 }
 

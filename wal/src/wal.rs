@@ -40,7 +40,8 @@ pub struct Wal {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    background: Mutex<Option<JoinHandle<()>>>,
+    preparation: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Opens a log with more than its settings: another file system or clock, a progress callback.
@@ -163,7 +164,7 @@ impl Opener {
             is_stopping: AtomicBool::new(false),
             callbacks,
         });
-        let handle = Handle { shared, threads: Mutex::default() };
+        let handle = Handle { shared, background: Mutex::default(), preparation: Mutex::default() };
         if handle.shared.config.background == Background::Threads {
             handle.start_threads()?;
         }
@@ -174,7 +175,7 @@ impl Opener {
 
 impl Handle {
     fn start_threads(&self) -> Result<()> {
-        self.spawn("wal-background", |shared| {
+        let background = self.spawn("wal-background", |shared| {
             loop {
                 let seen = shared.background.count();
                 shared.run_callbacks();
@@ -185,39 +186,42 @@ impl Handle {
                 shared.background.wait(seen, shared.commit.next_deadline());
             }
         })?;
-        self.spawn("wal-prepare", |shared| {
+        *self.background.lock() = Some(background);
+        let preparation = self.spawn("wal-prepare", |shared| {
             loop {
                 let seen = shared.preparation.count();
-                if shared.is_stopping() {
+                if shared.commit.is_closed() {
                     return;
                 }
                 shared.commit.prepare_requested();
                 shared.preparation.wait(seen, None);
             }
-        })
-    }
-
-    fn spawn(&self, name: &str, run: fn(&Shared)) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || run(&shared))
-            .map_err(|error| Error::io("start background thread of", self.shared.dir.path(), error))?;
-        self.threads.lock().push(thread);
+        })?;
+        *self.preparation.lock() = Some(preparation);
         Ok(())
     }
 
+    fn spawn(&self, name: &str, run: fn(&Shared)) -> Result<JoinHandle<()>> {
+        let shared = Arc::clone(&self.shared);
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || run(&shared))
+            .map_err(|error| Error::io("start background thread of", self.shared.dir.path(), error))
+    }
+
+    fn join(&self, thread: &Mutex<Option<JoinHandle<()>>>) {
+        let thread = thread.lock().take();
+        // A callback may close the log; the thread that runs it ends by itself afterwards.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id())
+            && thread.join().is_err()
+        {
+            let detail = "a background thread of the log panicked";
+            self.shared.commit.poison(Error::new(ErrorKind::Io, "run background of log", detail));
+        }
+    }
+
     fn close(&self) -> Result<()> {
-        self.shared.close(|| {
-            let this = std::thread::current().id();
-            for thread in self.threads.lock().drain(..) {
-                // A callback may close the log; the thread that runs it ends by itself afterwards.
-                if thread.thread().id() != this && thread.join().is_err() {
-                    let detail = "a background thread of the log panicked";
-                    self.shared.commit.poison(Error::new(ErrorKind::Io, "run background of log", detail));
-                }
-            }
-        })
+        self.shared.close(|| self.join(&self.background), || self.join(&self.preparation))
     }
 }
 

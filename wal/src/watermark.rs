@@ -219,6 +219,22 @@ impl Watermark {
         }
     }
 
+    /// Wakes all futures, because the log was closed and their targets may never be reached. They look and see.
+    pub(crate) fn wake_futures(&self) {
+        for queue in &self.registered {
+            let all = std::mem::take(&mut *queue.lock());
+            let (futures, others): (VecDeque<_>, VecDeque<_>) =
+                all.into_iter().partition(|entry| matches!(entry.action, Action::Wake(_)));
+            self.registered_count.fetch_sub(futures.len(), Ordering::SeqCst);
+            queue.lock().extend(others);
+            for entry in futures {
+                if let Action::Wake(slot) = entry.action {
+                    slot.wake();
+                }
+            }
+        }
+    }
+
     fn run_registered(&self, durability: Durability) {
         loop {
             let mut queue = self.registered[durability as usize].lock();

@@ -296,14 +296,19 @@ impl Commit {
 
     /// If a sync is asked for beyond a hole and nothing follows it, the padding is written now.
     fn fill_hole_for_sync(&self, end: Lsn) -> Result<()> {
+        // The hole reaches to the next group. Only the leader takes groups, so its start does not change meanwhile.
+        let hole_end = {
+            let queue = self.queue.lock();
+            queue.groups.front().map_or(queue.next_lsn, |group| group.first)
+        };
         let mut tail = self.tail.lock();
         if tail.holes.is_empty() || end <= self.marks.written() {
             return Ok(());
         }
         let witness = self.marks.durable();
-        match self.fill_holes_to(&mut tail, end, witness) {
+        match self.fill_holes_to(&mut tail, hole_end, witness) {
             Ok(()) => {
-                self.marks.publish_written(end);
+                self.marks.publish_written(hole_end);
                 Ok(())
             }
             // Still no room: what is asked for was refused before, and whoever waits has been told.
@@ -427,7 +432,7 @@ impl Commit {
     /// While paused: gives up the prepared segment, which the caller removes. A preparation that is under way is waited for.
     pub(crate) fn take_prepared(&self) -> Option<u64> {
         let mut queue = self.queue.lock();
-        while matches!(queue.next_segment, Next::Requested) && !queue.is_closed && self.marks.poison().is_none() {
+        while queue.next_segment.is_coming() && !queue.is_closed && self.marks.poison().is_none() {
             self.room.wait(&mut queue);
         }
         match std::mem::replace(&mut queue.next_segment, Next::Missing) {
@@ -439,6 +444,7 @@ impl Commit {
     /// After the close: lets everybody who still waits see it.
     pub(crate) fn release_all(&self) {
         self.resume();
+        self.marks.wake_futures();
     }
 
     pub(crate) fn is_closed(&self) -> bool {

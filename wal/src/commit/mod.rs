@@ -256,7 +256,7 @@ impl Commit {
                 self.prepare_requested();
                 Ok(self.queue.lock())
             }
-            Next::Requested => {
+            Next::Requested | Next::Preparing => {
                 *has_tried = true;
                 Ok(self.wait_for_preparation(queue))
             }
@@ -265,7 +265,7 @@ impl Commit {
 
     fn wait_for_preparation<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         let started = Instant::now();
-        while matches!(queue.next_segment, Next::Requested) && !queue.is_closed && self.marks.poison().is_none() {
+        while queue.next_segment.is_coming() && !queue.is_closed && self.marks.poison().is_none() {
             self.room.wait(&mut queue);
         }
         self.parts.metrics.prepare_wait.record_duration(started.elapsed());
@@ -289,10 +289,11 @@ impl Commit {
 
     /// Prepares the next segment if that was requested.
     pub(crate) fn prepare_requested(&self) {
-        let queue = self.queue.lock();
+        let mut queue = self.queue.lock();
         if !matches!(queue.next_segment, Next::Requested) || queue.is_closed {
             return;
         }
+        queue.next_segment = Next::Preparing;
         let number = queue.segment.number + 1;
         drop(queue);
         let next = match self.parts.preparer.prepare(number) {

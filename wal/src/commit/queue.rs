@@ -52,10 +52,19 @@ pub(crate) struct Place {
 pub(crate) enum Next {
     /// Nobody asked for it.
     Missing,
-    /// It is being prepared.
+    /// It was asked for.
     Requested,
+    /// Somebody is preparing it, and nobody else may.
+    Preparing,
     Ready(ReadySegment),
     Failed(Error),
+}
+
+impl Next {
+    /// Waiting for it makes sense.
+    pub(crate) fn is_coming(&self) -> bool {
+        matches!(self, Next::Requested | Next::Preparing)
+    }
 }
 
 /// What an append has to do before it can be admitted.
