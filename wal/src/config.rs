@@ -61,6 +61,9 @@ pub struct Config {
     /// How long the leader of a group waits at most for appenders that were just acknowledged to come back. It costs a lone
     /// appender nothing. Default: 25 microseconds.
     pub gather_max: Duration,
+    /// In `sync` mode, write groups with direct I/O, each write durable when it returns, where the file system allows that; it is
+    /// tried at open. Otherwise, and in the other modes, a group is one write and one sync. Default: true.
+    pub direct_io: bool,
     /// How many bytes, from the end, are read and checked when a cleanly closed log is opened; at least the last segment
     /// is. Default: 64 MiB.
     pub verify_bytes_on_open: u64,
@@ -84,6 +87,7 @@ impl Default for Config {
             queue_bytes_max: 16 << 20,
             group_bytes_max: 4 << 20,
             gather_max: Duration::from_micros(25),
+            direct_io: true,
             verify_bytes_on_open: 64 << 20,
             recycle_segments_max: 2,
             reserve_bytes: 128 << 10,

@@ -38,6 +38,7 @@
 //! # }
 //! ```
 
+mod buffer;
 mod clock;
 mod commit;
 mod config;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::config::Config;
 use crate::error::Result;
 use crate::fs::OpenMode;
 use crate::fs::durable::{CommitError, LogDir, LogFile};
@@ -19,13 +20,22 @@ pub(crate) struct Preparer {
     metrics: Arc<Metrics>,
     segment_bytes: u64,
     recycled_max: usize,
+    /// Segments are written with direct I/O.
+    is_direct: bool,
     /// Numbers of removed segments whose files wait under their recycle names.
     recycled: Mutex<Vec<u64>>,
 }
 
 impl Preparer {
-    pub(crate) fn new(dir: LogDir, metrics: Arc<Metrics>, segment_bytes: u64, recycled_max: usize) -> Preparer {
-        Preparer { dir, metrics, segment_bytes, recycled_max, recycled: Mutex::default() }
+    pub(crate) fn new(dir: LogDir, metrics: Arc<Metrics>, config: &Config, is_direct: bool) -> Preparer {
+        Preparer {
+            dir,
+            metrics,
+            segment_bytes: config.segment_bytes_max,
+            recycled_max: config.recycle_segments_max,
+            is_direct,
+            recycled: Mutex::default(),
+        }
     }
 
     /// Makes segment `number` ready. A failure leaves nothing behind that a second attempt could stumble over.
@@ -69,7 +79,8 @@ impl Preparer {
         self.dir.sync().map_err(|error| CommitError { error, is_unsure: true })?;
         // Errors are to name the segment, not the name it was born with.
         let file = file.renamed(self.dir.path_of(&to));
-        Ok(ReadySegment { number, file, file_bytes: self.segment_bytes })
+        let direct = if self.is_direct { self.dir.open_direct(&to).map_err(harmless)? } else { None };
+        Ok(ReadySegment { number, file, direct, file_bytes: self.segment_bytes })
     }
 
     fn take_recycled(&self) -> Option<u64> {

@@ -6,6 +6,7 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use crate::buffer::Sink;
 use crate::lsn::Lsn;
 
 /// Bytes of a frame in front of its payload.
@@ -164,7 +165,7 @@ pub(crate) fn payload_checksum(payload: &[u8]) -> u32 {
 
 /// Appends a frame without witness and header checksum to `group`. [`stamp`] completes it.
 pub(crate) fn encode(
-    group: &mut Vec<u8>,
+    group: &mut impl Sink,
     record_type: RecordType,
     continues: bool,
     payload: &[u8],
@@ -177,10 +178,10 @@ pub(crate) fn encode(
     LittleEndian::write_u16(&mut header[12..14], record_type.bits());
     header[14] = if continues { FLAG_CONTINUES } else { 0 };
     header[15] = MARKER;
-    group.extend_from_slice(&header);
-    group.extend_from_slice(payload);
+    group.put(&header);
+    group.put(payload);
     let padding = frame_bytes(payload.len()) - FRAME_HEADER_BYTES - payload.len();
-    group.extend_from_slice(&ZEROS[..padding]);
+    group.put(&ZEROS[..padding]);
 }
 
 /// A complete padding frame header that fills `frame_bytes`, a multiple of 8 and at least 24, at `lsn`. What follows it up to

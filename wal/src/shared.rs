@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) chain: Arc<Chain>,
     pub(crate) preparer: Arc<Preparer>,
     pub(crate) commit: Commit,
+    /// Groups are written with direct I/O.
+    pub(crate) is_direct: bool,
     pub(crate) log_id: LogId,
     pub(crate) report: RecoveryReport,
     /// Taken first, before any lock of the commit path, and held over the system calls of a change of structure.

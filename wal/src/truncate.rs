@@ -305,12 +305,13 @@ fn finish_cut(
         ..*kept
     };
     let active = crate::recover::create_active(&shared.dir, header, shared.config.segment_room())?;
+    let active = if shared.is_direct { active.with_direct(&shared.dir)? } else { active };
     shared.update_control(structure, |control| {
         control.opened_segment = header.segment;
         control.witness = header.base;
     })?;
     shared.chain.cut(kept.segment, end, Link { number: header.segment, base: header.base, end: None });
-    shared.commit.adopt(active, header.base, Some(0));
+    shared.commit.adopt(active, header.base);
     Ok(())
 }
 

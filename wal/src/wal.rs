@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, SystemClock};
 use crate::commit::{Commit, Demand, Input, Parts};
-use crate::config::{Background, Config};
+use crate::config::{Background, Config, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fs::durable::{LogDir, create_dir_durable};
@@ -22,6 +22,7 @@ use crate::record::{LogId, RecordType, payload_checksum};
 use crate::recover::recover;
 use crate::report::{Progress, RecoveryReport};
 use crate::segment::chain::Chain;
+use crate::segment::writer::ActiveSegment;
 use crate::shared::{Holds, Shared, Structure};
 use crate::tail::{Follower, Reader, Record, read_live};
 use crate::ticket::{DurableSubscription, Ticket};
@@ -127,12 +128,8 @@ impl Opener {
         let metrics = Arc::new(Metrics::default());
         metrics.recovery.record_duration(recovered.report.duration);
         let chain = Arc::new(Chain::new(recovered.control.start, recovered.links));
-        let preparer = Arc::new(Preparer::new(
-            dir.clone(),
-            Arc::clone(&metrics),
-            config.segment_bytes_max,
-            config.recycle_segments_max,
-        ));
+        let (active, is_direct) = choose_write_path(&dir, &config, recovered.active, recovered.next_lsn)?;
+        let preparer = Arc::new(Preparer::new(dir.clone(), Arc::clone(&metrics), &config, is_direct));
         let background = Arc::new(Event::default());
         let preparation = Arc::new(Event::default());
         let (sender, callbacks) = crossbeam_channel::unbounded();
@@ -146,7 +143,7 @@ impl Opener {
             background: Arc::clone(&background),
             preparation: Arc::clone(&preparation),
         };
-        let commit = Commit::new(parts, marks, recovered.active, recovered.next_lsn, recovered.last_checksum);
+        let commit = Commit::new(parts, marks, active, recovered.next_lsn, recovered.last_checksum)?;
         let shared = Arc::new(Shared {
             dir,
             config,
@@ -155,6 +152,7 @@ impl Opener {
             chain,
             preparer,
             commit,
+            is_direct,
             log_id: recovered.control.log_id,
             report: recovered.report,
             structure: Mutex::new(Structure { control: recovered.control, lock: Some(lock), is_closed: false }),
@@ -171,6 +169,20 @@ impl Opener {
         handle.shared.commit.prefetch_segment();
         Ok(Wal { handle: Arc::new(handle) })
     }
+}
+
+/// Direct I/O in `sync` mode where it works, the page cache otherwise.
+fn choose_write_path(
+    dir: &LogDir,
+    config: &Config,
+    active: Arc<ActiveSegment>,
+    end: Lsn,
+) -> Result<(Arc<ActiveSegment>, bool)> {
+    if config.sync_mode != SyncMode::Sync || !config.direct_io {
+        return Ok((active, false));
+    }
+    let direct = active.with_direct(dir)?;
+    if direct.probe_direct(end)? { Ok((direct, true)) } else { Ok((active, false)) }
 }
 
 impl Handle {

@@ -8,11 +8,12 @@ use parking_lot::MutexGuard;
 
 use super::queue::{Group, Next, Queue};
 use super::{Commit, TIMED_APPENDS};
+use crate::buffer::BLOCK_BYTES;
 use crate::config::{Background, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 use crate::record::{padding_header, stamp};
-use crate::segment::header::{HEADER_BYTES, SegmentHeader};
+use crate::segment::header::SegmentHeader;
 use crate::segment::writer::{ActiveSegment, ReadySegment};
 use crate::watermark::{Durability, Target};
 
@@ -24,6 +25,8 @@ pub(crate) struct Tail {
     /// Where a full disk refused groups: their LSNs are spent, so padding takes their place before the next group is written.
     /// Oldest first, at most one in a segment.
     holes: Vec<Hole>,
+    /// With direct I/O: the bytes of the last, partly filled block. The next group writes them again.
+    block: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -35,8 +38,9 @@ struct Hole {
 }
 
 impl Tail {
-    pub(crate) fn new(last_checksum: u32) -> Tail {
-        Tail { last_checksum, holes: Vec::new() }
+    /// A tail behind a frame with this checksum, in a block that begins with `block`.
+    pub(crate) fn new(last_checksum: u32, block: Vec<u8>) -> Tail {
+        Tail { last_checksum, holes: Vec::new(), block }
     }
 
     /// The LSN from which on nothing is written, if a full disk left a hole.
@@ -48,6 +52,18 @@ impl Tail {
 enum Work {
     Group(Group),
     SyncTo(Lsn),
+}
+
+/// The bytes of the block that holds `end`, up to `end`.
+pub(crate) fn partial_block(segment: &ActiveSegment, end: Lsn) -> Result<Vec<u8>> {
+    let mut block = vec![0; segment.block_prefix(end)];
+    let offset = segment.offset_of(end) - block.len() as u64;
+    let read = segment.file.read_at(&mut block, offset)?;
+    if read < block.len() {
+        let detail = "the file ends before the records that were written to it";
+        return Err(Error::new(ErrorKind::Io, "read back the last block of", detail).at_path(segment.file.path()));
+    }
+    Ok(block)
 }
 
 /// Poisons the log if its leader dies, so that its followers neither hang nor are told what is not true.
@@ -203,20 +219,28 @@ impl Commit {
         let witness = self.marks.durable();
         self.fill_holes(&mut tail, group, witness)?;
         let segment = Arc::clone(&group.segment);
-        let (offset, frames_at) = if group.starts_segment {
+        let bytes = group.bytes.as_mut_slice();
+        let offset = if group.starts_segment {
             let header = self.header_for(&segment, tail.last_checksum, witness);
-            group.bytes[..HEADER_BYTES as usize].copy_from_slice(&header.encode());
-            (0, HEADER_BYTES as usize)
-        } else {
-            (segment.offset_of(group.first), 0)
-        };
-        let last = stamp(&mut group.bytes[frames_at..], segment.identity, group.first, witness);
-        if group.starts_segment {
+            bytes[..group.frames_at].copy_from_slice(&header.encode());
             self.begin_sync_of(&segment);
-        }
+            0
+        } else {
+            bytes[..group.frames_at].copy_from_slice(&tail.block[..group.frames_at]);
+            segment.offset_of(group.first) - group.frames_at as u64
+        };
+        let last = stamp(&mut bytes[group.frames_at..], segment.identity, group.first, witness);
         let is_timed = group.wants_sync || group.sequence.is_multiple_of(TIMED_APPENDS);
         let started = is_timed.then(Instant::now);
-        if let Err(error) = segment.file.write_at(&group.bytes, offset) {
+        let content = group.bytes.len();
+        let result = match &segment.direct {
+            Some(direct) => {
+                group.bytes.extend_zeros(content.next_multiple_of(BLOCK_BYTES) - content);
+                direct.write_at(group.bytes.as_slice(), offset)
+            }
+            None => segment.file.write_at(group.bytes.as_slice(), offset),
+        };
+        if let Err(error) = result {
             if error.is_full() {
                 tail.holes.push(Hole { segment, first: group.first, needs_header: group.starts_segment });
             }
@@ -234,7 +258,21 @@ impl Commit {
             self.note_rotation(&segment);
         }
         tail.last_checksum = last.unwrap_or(tail.last_checksum);
+        tail.block.clear();
+        if segment.direct.is_some() {
+            tail.block.extend_from_slice(&group.bytes.as_slice()[content - content % BLOCK_BYTES..content]);
+        }
         self.marks.publish_written(group.end);
+        if segment.direct.is_some() {
+            self.marks.publish_durable(group.end);
+            metrics.syncs.add(1);
+            if group.starts_segment {
+                self.forget_synced();
+            }
+            if let Some(started) = started {
+                metrics.sync.record_duration(started.elapsed());
+            }
+        }
         Ok(())
     }
 
@@ -289,6 +327,10 @@ impl Commit {
                 segment.file.write_at(&padding, segment.offset_of(hole.first))?;
             }
             tail.last_checksum = u32::from_le_bytes(padding[..4].try_into().expect("four bytes"));
+            if segment.direct.is_some() {
+                segment.file.sync_data()?;
+                tail.block = partial_block(&segment, hole_end)?;
+            }
             tail.holes.remove(0);
         }
         Ok(())
@@ -373,7 +415,7 @@ impl Commit {
     pub(crate) fn seal_active(&self) -> Result<()> {
         self.settle_holes()?;
         let ready = self.take_next_segment()?;
-        let mut tail = self.tail.lock();
+        let tail = self.tail.lock();
         let end = self.next_lsn();
         let next = self.queue.lock().segment.successor(ready, end);
         let header = self.header_for(&next, tail.last_checksum, self.marks.durable());
@@ -384,17 +426,14 @@ impl Commit {
             return Err(error);
         }
         self.note_rotation(&next);
-        tail.last_checksum = 0;
         drop(tail);
-        self.adopt(next, end, None);
+        self.adopt(next, end);
         Ok(())
     }
 
-    /// While paused: goes on in `segment` at `next`, with everything below durable. `last_checksum` is given when the tail's is not to be kept.
-    pub(crate) fn adopt(&self, segment: Arc<ActiveSegment>, next: Lsn, last_checksum: Option<u32>) {
-        if let Some(last_checksum) = last_checksum {
-            *self.tail.lock() = Tail::new(last_checksum);
-        }
+    /// While paused: goes on in `segment`, which has no frame yet, at its base `next`, with everything below durable.
+    pub(crate) fn adopt(&self, segment: Arc<ActiveSegment>, next: Lsn) {
+        *self.tail.lock() = Tail::new(0, Vec::new());
         self.restart_sync_with(Arc::clone(&segment));
         let mut queue = self.queue.lock();
         queue.segment = segment;

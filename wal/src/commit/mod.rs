@@ -89,12 +89,13 @@ impl Commit {
         segment: Arc<ActiveSegment>,
         end: Lsn,
         last_checksum: u32,
-    ) -> Commit {
+    ) -> Result<Commit> {
         let reserve = (parts.config.segment_room() / 16).min(RESERVE_MAX) & !7;
-        Commit {
+        let block = lead::partial_block(&segment, end)?;
+        Ok(Commit {
             queue: Mutex::new(Queue::new(Arc::clone(&segment), end)),
             room: Condvar::new(),
-            tail: Mutex::new(lead::Tail::new(last_checksum)),
+            tail: Mutex::new(lead::Tail::new(last_checksum, block)),
             sync: Mutex::new(sync::SyncState::new(segment)),
             sync_done: Condvar::new(),
             marks,
@@ -104,7 +105,7 @@ impl Commit {
             appends: AtomicU64::new(0),
             reserve,
             parts,
-        }
+        })
     }
 
     pub(crate) fn next_lsn(&self) -> Lsn {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::buffer::AlignedBuffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 use crate::record::{RecordType, encode};
@@ -31,7 +32,9 @@ pub(crate) struct Group {
     pub(crate) starts_segment: bool,
     pub(crate) first: Lsn,
     pub(crate) end: Lsn,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: AlignedBuffer,
+    /// Where the frames begin in `bytes`: behind the room for the segment header, or for the part of their block that is written already.
+    pub(crate) frames_at: usize,
     pub(crate) records: u64,
     pub(crate) wants_sync: bool,
     /// Blocked appenders that may be asked to lead.
@@ -81,7 +84,7 @@ pub(crate) enum Admission {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) groups: VecDeque<Group>,
-    spare: Vec<Vec<u8>>,
+    spare: Vec<AlignedBuffer>,
     queued_bytes: usize,
     next_sequence: u64,
     /// The LSN the next record gets.
@@ -184,9 +187,8 @@ impl Queue {
 
     fn new_group(&mut self, starts_segment: bool) {
         let mut bytes = self.spare.pop().unwrap_or_default();
-        if starts_segment {
-            bytes.resize(HEADER_BYTES as usize, 0);
-        }
+        let frames_at = if starts_segment { HEADER_BYTES as usize } else { self.segment.block_prefix(self.next_lsn) };
+        bytes.extend_zeros(frames_at);
         self.groups.push_back(Group {
             sequence: self.next_sequence,
             segment: Arc::clone(&self.segment),
@@ -194,6 +196,7 @@ impl Queue {
             first: self.next_lsn,
             end: self.next_lsn,
             bytes,
+            frames_at,
             records: 0,
             wants_sync: false,
             candidates: 0,
@@ -213,7 +216,7 @@ impl Queue {
     }
 
     /// Keeps a written group's buffer for a later group.
-    pub(crate) fn give_back(&mut self, mut buffer: Vec<u8>) {
+    pub(crate) fn give_back(&mut self, mut buffer: AlignedBuffer) {
         if buffer.capacity() <= SPARE_BYTES_MAX && self.spare.len() < SPARES_MAX {
             buffer.clear();
             self.spare.push(buffer);

@@ -71,11 +71,11 @@ impl Commit {
         if result.is_ok() {
             self.marks.publish_durable(covered);
             state.recent = (state.recent * 3 + took) / 4;
-            while state.dirty.len() > 1 && state.dirty[1].base <= covered {
-                state.dirty.remove(0);
-            }
         }
         drop(state);
+        if result.is_ok() {
+            self.forget_synced();
+        }
         self.sync_done.notify_all();
         self.parts.metrics.syncs.add(segments.len() as u64);
         self.parts.metrics.sync.record_duration(took);
@@ -88,6 +88,15 @@ impl Commit {
         let mut state = self.sync.lock();
         if !state.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, segment)) {
             state.dirty.push(Arc::clone(segment));
+        }
+    }
+
+    /// Lets go of segments that are durable through their end.
+    pub(super) fn forget_synced(&self) {
+        let durable = self.marks.durable();
+        let mut state = self.sync.lock();
+        while state.dirty.len() > 1 && state.dirty[1].base <= durable {
+            state.dirty.remove(0);
         }
     }
 

@@ -109,6 +109,15 @@ impl LogDir {
         }
     }
 
+    /// Opens a file for direct writes that are durable when they return; `None` where the file system refuses that.
+    pub(crate) fn open_direct(&self, name: &str) -> Result<Option<LogFile>> {
+        match self.try_open_file(name, OpenMode::WriteDirect) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => Ok(None),
+            Err(error) => Err(Error::io("open", self.path_of(name), error)),
+        }
+    }
+
     pub(crate) fn try_open_file(&self, name: &str, mode: OpenMode) -> io::Result<LogFile> {
         let file = self.directory.open(name, mode)?;
         Ok(LogFile { file, path: Arc::new(self.path_of(name)) })

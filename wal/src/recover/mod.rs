@@ -105,7 +105,7 @@ fn create_active_with(dir: &LogDir, header: SegmentHeader, room: u64) -> Result<
     dir.rename(&prepared, &name)?;
     dir.sync()?;
     let file = file.renamed(dir.path_of(&name));
-    Ok(ActiveSegment::from_header(&header, header.limit, file))
+    Ok(ActiveSegment::from_header(&header, header.limit, file, None))
 }
 
 struct Apply<'a> {
@@ -170,7 +170,7 @@ impl Apply<'_> {
         let header = last.header;
         let file = self.dir.open_file(&name::segment(header.segment), OpenMode::Write)?;
         let limit = extend(&file, &header, end.lsn)?;
-        let active = ActiveSegment::from_header(&header, limit, file);
+        let active = ActiveSegment::from_header(&header, limit, file, None);
         self.make_reserve();
         let report = self.report(FoundState::Clean, &control, end.lsn, end.lsn);
         let links = self.links(self.survey.walk.chain.len() - 1, None);

@@ -2,22 +2,26 @@
 
 use std::sync::Arc;
 
-use crate::fs::durable::LogFile;
+use crate::buffer::{AlignedBuffer, BLOCK_BYTES};
+use crate::error::Result;
+use crate::fs::durable::{LogDir, LogFile};
 use crate::lsn::Lsn;
 use crate::record::{Identity, LogId};
 use crate::segment::header::{HEADER_BYTES, SegmentHeader};
+use crate::segment::name;
 
 /// A segment whose name is durable and whose blocks are written, waiting to take records. Its header is blank.
 #[derive(Debug)]
 pub(crate) struct ReadySegment {
     pub(crate) number: u64,
     pub(crate) file: LogFile,
+    pub(crate) direct: Option<LogFile>,
     pub(crate) file_bytes: u64,
 }
 
 /// A segment that takes records. The descriptor that wrote them stays open until they are synced, because a write-back error
 /// is reported to descriptors that were open when it happened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ActiveSegment {
     pub(crate) number: u64,
     pub(crate) log_id: LogId,
@@ -27,6 +31,8 @@ pub(crate) struct ActiveSegment {
     pub(crate) limit: Lsn,
     pub(crate) identity: Identity,
     pub(crate) file: LogFile,
+    /// The same file, opened for whole-block writes that are durable when they return. If it is there, all groups go through it.
+    pub(crate) direct: Option<LogFile>,
 }
 
 impl ActiveSegment {
@@ -41,11 +47,17 @@ impl ActiveSegment {
             limit: base.advance(ready.file_bytes - HEADER_BYTES),
             identity: Identity::new(self.log_id, ready.number, self.epoch),
             file: ready.file,
+            direct: ready.direct,
         })
     }
 
     /// The segment whose header is on disk already.
-    pub(crate) fn from_header(header: &SegmentHeader, limit: Lsn, file: LogFile) -> Arc<ActiveSegment> {
+    pub(crate) fn from_header(
+        header: &SegmentHeader,
+        limit: Lsn,
+        file: LogFile,
+        direct: Option<LogFile>,
+    ) -> Arc<ActiveSegment> {
         Arc::new(ActiveSegment {
             number: header.segment,
             log_id: header.log_id,
@@ -54,7 +66,38 @@ impl ActiveSegment {
             limit,
             identity: header.identity(),
             file,
+            direct,
         })
+    }
+
+    /// The same segment, written with direct I/O if the file system allows it.
+    pub(crate) fn with_direct(self: &Arc<ActiveSegment>, dir: &LogDir) -> Result<Arc<ActiveSegment>> {
+        let direct = dir.open_direct(&name::segment(self.number))?;
+        Ok(Arc::new(ActiveSegment { direct, ..ActiveSegment::clone(self) }))
+    }
+
+    /// Whether direct writes into this segment, which ends at `end`, really work: writes a block of zeros where zeros are. Some file
+    /// systems refuse them only when they are made.
+    pub(crate) fn probe_direct(&self, end: Lsn) -> Result<bool> {
+        let Some(direct) = &self.direct else { return Ok(false) };
+        let offset = self.offset_of(end).next_multiple_of(BLOCK_BYTES as u64);
+        if offset + BLOCK_BYTES as u64 > self.offset_of(self.limit) {
+            return Ok(false);
+        }
+        let mut zeros = AlignedBuffer::default();
+        zeros.extend_zeros(BLOCK_BYTES);
+        match direct.write_at(zeros.as_slice(), offset) {
+            Ok(()) => Ok(true),
+            Err(error) => match error.io_error().map(std::io::Error::kind) {
+                Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::Unsupported) => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// How many bytes before `lsn` a direct write that starts there has to write again, because it writes whole blocks.
+    pub(crate) fn block_prefix(&self, lsn: Lsn) -> usize {
+        if self.direct.is_some() { (self.offset_of(lsn) % BLOCK_BYTES as u64) as usize } else { 0 }
     }
 
     pub(crate) fn offset_of(&self, lsn: Lsn) -> u64 {
