@@ -212,7 +212,11 @@ impl Apply<'_> {
         let base = if is_sealed_whole { header.limit.max(limit) } else { limit };
         let next_header = SegmentHeader { base, witness: base, limit: base, sealed_end: None, ..next_header };
         let active = create_active(self.dir, next_header, self.config.segment_room())?;
-        let control = Control { opened_segment: next_header.segment, witness: base, ..keep.control };
+        let mut control = Control { opened_segment: next_header.segment, witness: base, ..keep.control };
+        if is_empty && keep.segment == 0 {
+            // The log holds nothing, and its first segment starts behind the gap.
+            control.start = control.start.max(base);
+        }
         let control = self.replaced(control)?;
         self.make_reserve();
         let state = if keep.cut.is_some() { FoundState::Cut } else { FoundState::Kept };
