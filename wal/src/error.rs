@@ -132,6 +132,12 @@ impl Error {
         self
     }
 
+    /// The same failure where it cannot be mended by making room.
+    pub(crate) fn into_io(mut self) -> Error {
+        self.inner_mut().kind = ErrorKind::Io;
+        self
+    }
+
     pub(crate) fn at_segment(mut self, segment: u64) -> Error {
         self.inner_mut().segment.get_or_insert(segment);
         self

@@ -19,7 +19,6 @@ use crate::segment::header::{HeaderState, SegmentHeader};
 use crate::segment::name::{self, FileName};
 use crate::segment::reader::{SegmentFile, SegmentReader};
 use crate::shared::Shared;
-use crate::watermark::{Durability, Target};
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,7 +203,10 @@ impl Reader {
     fn open_current(&mut self) -> Result<bool> {
         let is_open = self.current.is_some();
         match &self.source {
-            Source::Live(shared) if is_open && shared.chain.cuts() == self.cuts => Ok(true),
+            Source::Live(shared) if is_open && shared.chain.cuts() == self.cuts => {
+                let start = shared.chain.start();
+                if self.position < start { Err(truncated(self.position, start)) } else { Ok(true) }
+            }
             Source::Live(shared) => {
                 let shared = Arc::clone(shared);
                 self.open_live(&shared)
@@ -237,7 +239,11 @@ impl Reader {
                 Location::In(link) => {
                     let pin = Pin { chain: Arc::clone(&shared.chain), number: link.number };
                     let end = link.end.unwrap_or(durable).min(durable);
-                    self.open_segment(&shared.dir, shared.log_id, link.number, Some(end), Some(pin))?;
+                    let opened = self.open_segment(&shared.dir, shared.log_id, link.number, Some(end), Some(pin));
+                    if let Err(error) = opened {
+                        self.look_again_or(shared, error)?;
+                        continue;
+                    }
                     let current = self.current.as_mut().expect("just opened");
                     current.sealed_end = link.end;
                     return Ok(true);
@@ -299,14 +305,17 @@ impl Reader {
         }
         let current = self.current.as_mut().expect("it has just stopped");
         if stop != Stop::AtEnd {
-            if let Location::Truncated = shared.chain.locate(self.position) {
-                return Err(truncated(self.position, shared.chain.start()));
-            }
-            return Err(current.reader.corruption(stop));
+            let error = current.reader.corruption(stop);
+            return self.look_again_or(shared, error);
         }
         let durable = shared.commit.marks.durable();
         if current.sealed_end.is_none() {
-            current.sealed_end = shared.chain.end_of(current.reader.header().segment);
+            let Some(link) = shared.chain.find(current.reader.header().segment) else {
+                // The segment was truncated away under a reader that had read all of it.
+                self.current = None;
+                return Ok(self.position < durable);
+            };
+            current.sealed_end = link.end;
         }
         if current.sealed_end == Some(self.position) {
             self.current = None;
@@ -318,6 +327,21 @@ impl Reader {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// What looks like damage may be a change of structure that is under way: waits for it to end and looks once more.
+    fn look_again_or(&mut self, shared: &Shared, error: Error) -> Result<bool> {
+        drop(shared.structure.lock());
+        let start = shared.chain.start();
+        if self.position < start {
+            return Err(truncated(self.position, start));
+        }
+        if self.looked_again_at == Some(self.position) {
+            return Err(error);
+        }
+        self.looked_again_at = Some(self.position);
+        self.current = None;
+        Ok(true)
     }
 
     /// The position lies in the last segment whose base is not behind it.
@@ -342,10 +366,24 @@ impl Reader {
                 break;
             }
         }
-        let Some((number, _)) = found else {
-            return self.finish(dir);
-        };
+        let Some((number, _)) = found else { return self.finish_before_first(dir, log_id) };
         self.open_segment(dir, log_id, number, None, None)
+    }
+
+    /// No segment reaches back to the position: the log starts behind it, or it is empty.
+    fn finish_before_first(&mut self, dir: &LogDir, log_id: LogId) -> Result<()> {
+        let ControlState::Valid(control) = read_control(dir)? else { return self.finish(dir) };
+        if self.position < control.start {
+            return Err(truncated(self.position, control.start));
+        }
+        match SegmentFile::open(dir, control.start_segment)?.map(|segment| segment.header) {
+            Some(HeaderState::Valid(header)) if header.log_id == log_id && header.base > self.position => {
+                // The log was empty when it was cut: it goes on behind the gap.
+                self.position = header.base;
+                self.open_segment(dir, log_id, control.start_segment, None, None)
+            }
+            _ => self.finish(dir),
+        }
     }
 
     fn pass_file_stop(&mut self, dir: &LogDir, log_id: LogId, stop: Stop) -> Result<bool> {
@@ -363,15 +401,27 @@ impl Reader {
             self.open_segment(dir, log_id, number + 1, None, None)?;
             return Ok(true);
         }
-        if stop != Stop::AtEnd && self.looked_again_at != Some(self.position) {
-            // Another process may have written here meanwhile; what was read ahead is old then.
-            self.looked_again_at = Some(self.position);
-            if let Some(current) = &mut self.current {
-                current.reader.forget_buffer();
-            }
-            return Ok(true);
+        let error = current.reader.corruption(stop);
+        let end = judge_end(dir)?;
+        if end.lsn <= self.position {
+            self.witness = self.witness.max(end.witness_lsn);
+            self.end = Some(end);
+            return Ok(false);
         }
-        self.finish(dir).map(|()| false)
+        // Records follow, so what is at the position has been complete: it was written after it was read, or it is truncated by
+        // now, or it is damaged.
+        if let ControlState::Valid(control) = read_control(dir)?
+            && self.position < control.start
+        {
+            return Err(truncated(self.position, control.start));
+        }
+        if self.looked_again_at == Some(self.position) {
+            return Err(error);
+        }
+        self.looked_again_at = Some(self.position);
+        self.current = None;
+        self.open_file(dir, log_id)?;
+        Ok(true)
     }
 
     /// A reader that was told to start inside a gap goes on behind it.
@@ -504,7 +554,16 @@ pub(crate) fn read_live(shared: &Shared, lsn: Lsn) -> Result<Record> {
         Location::Gap { .. } => Err(not_found(lsn)),
         Location::In(link) => {
             let _pin = Pin { chain: Arc::clone(&shared.chain), number: link.number };
-            fetch(&shared.dir, shared.log_id, link.number, lsn, Some(link.end.unwrap_or(durable)))
+            let fetch = || fetch(&shared.dir, shared.log_id, link.number, lsn, Some(link.end.unwrap_or(durable)));
+            fetch().or_else(|error| {
+                // A change of structure that is under way may look like damage.
+                drop(shared.structure.lock());
+                match shared.chain.locate(lsn) {
+                    Location::Truncated => Err(truncated(lsn, shared.chain.start())),
+                    Location::In(now) if now.number == link.number && error.is_corruption() => fetch(),
+                    _ => Err(error),
+                }
+            })
         }
     }
 }
@@ -564,12 +623,7 @@ impl Follower {
         if let Some(record) = self.reader.owned()? {
             return Ok(Some(record));
         }
-        if marks.durable() > durable {
-            return Ok(None);
-        }
-        let next = Target { end: durable.advance(1), durability: Durability::Durable };
-        if let Some(outcome) = marks.outcome(next) {
-            outcome?;
+        if marks.durable_past(durable)? {
             return Ok(None);
         }
         if self.shared.commit.is_closed() {

@@ -111,12 +111,14 @@ impl Future for Ticket {
 pub struct DurableSubscription {
     shared: Arc<Shared>,
     seen: Lsn,
+    /// Where the latest waker is left, and for which durable LSN it was registered.
+    slot: Option<(Arc<WakeSlot>, Lsn)>,
 }
 
 impl DurableSubscription {
     pub(crate) fn new(shared: Arc<Shared>) -> DurableSubscription {
         let seen = shared.commit.marks.durable();
-        DurableSubscription { shared, seen }
+        DurableSubscription { shared, seen, slot: None }
     }
 
     /// The durable LSN now.
@@ -124,16 +126,29 @@ impl DurableSubscription {
         self.shared.commit.marks.durable()
     }
 
-    fn next_target(&self) -> Target {
-        Target { end: self.seen.advance(1), durability: Durability::Durable }
+    fn changed_to(&mut self) -> Option<Result<Lsn>> {
+        match self.shared.commit.marks.durable_past(self.seen) {
+            Ok(false) => None,
+            Ok(true) => {
+                self.seen = self.current();
+                Some(Ok(self.seen))
+            }
+            Err(error) => Some(Err(error)),
+        }
     }
 
-    fn changed_to(&mut self) -> Option<Result<Lsn>> {
-        let outcome = self.shared.commit.marks.outcome(self.next_target())?;
-        Some(outcome.map(|()| {
-            self.seen = self.current();
-            self.seen
-        }))
+    /// Leaves a waker to be woken when the durable LSN moves, once for each LSN however often it is asked for.
+    fn register(&mut self, context: &Context<'_>) {
+        if let Some((slot, lsn)) = &self.slot
+            && *lsn == self.seen
+        {
+            return slot.set(context.waker());
+        }
+        let slot = Arc::new(WakeSlot::default());
+        slot.set(context.waker());
+        self.slot = Some((Arc::clone(&slot), self.seen));
+        let target = Target { end: self.seen.advance(1), durability: Durability::Durable };
+        self.shared.commit.marks.register(target, Action::Wake(slot));
     }
 
     /// Waits until the durable LSN is past the one last seen, and returns it.
@@ -179,7 +194,6 @@ impl DurableSubscription {
     ///
     /// As [`DurableSubscription::recv`].
     pub async fn changed(&mut self) -> Result<Lsn> {
-        let mut slot = None;
         std::future::poll_fn(|context| {
             if let Some(outcome) = self.changed_to() {
                 return Poll::Ready(outcome);
@@ -187,16 +201,7 @@ impl DurableSubscription {
             if let Err(error) = self.shared.check_not_closed("subscribe to durable LSN") {
                 return Poll::Ready(Err(error));
             }
-            let registered: &mut Option<Arc<WakeSlot>> = &mut slot;
-            match registered {
-                Some(slot) => slot.set(context.waker()),
-                None => {
-                    let slot = Arc::new(WakeSlot::default());
-                    slot.set(context.waker());
-                    *registered = Some(Arc::clone(&slot));
-                    self.shared.commit.marks.register(self.next_target(), Action::Wake(slot));
-                }
-            }
+            self.register(context);
             self.changed_to().map_or(Poll::Pending, Poll::Ready)
         })
         .await

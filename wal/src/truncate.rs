@@ -60,7 +60,8 @@ pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy)
     shared.check_open(&structure, "truncate log")?;
     check_rails(shared, &structure, lsn)?;
     let mut plan = plan_start(shared, lsn, policy)?;
-    if plan.start <= shared.chain.start() && plan.link.number == structure.control.start_segment {
+    let is_done = plan.start <= shared.chain.start() && plan.link.number == structure.control.start_segment;
+    if is_done && (plan.start <= plan.link.base || policy == TruncatePolicy::WholeSegments) {
         return Ok(untouched(shared));
     }
     let mut boundary = Boundary::Untouched;
@@ -79,6 +80,10 @@ pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy)
             Err(error) if error.is_full() => boundary = Boundary::Deferred,
             Err(error) => return Err(error),
         }
+    }
+    if plan.link.base >= shared.commit.marks.durable() {
+        // The control file is about to name this segment as required, so its header must be durable.
+        shared.commit.flush()?;
     }
     let committed = shared.update_control(&mut structure, |control| {
         control.start_segment = plan.link.number;
@@ -152,7 +157,12 @@ fn plan_start(shared: &Shared, lsn: Lsn, policy: TruncatePolicy) -> Result<Plan>
     }
     let wanted = lsn.max(start).max(link.base);
     let end = link.end.unwrap_or_else(|| shared.commit.marks.durable());
-    Ok(Plan { start: first_record_at_or_after(shared, link, wanted, end)?, link })
+    let first = first_record_at_or_after(shared, link, wanted, end)?;
+    match links.iter().find(|next| next.number == link.number + 1) {
+        // Nothing is kept of the segment, so the log starts with the next one.
+        Some(next) if link.end == Some(first) => Ok(Plan { start: next.base, link: *next }),
+        _ => Ok(Plan { start: first, link }),
+    }
 }
 
 /// The first frame boundary at or after `lsn` in a segment that ends at `end`.
@@ -247,7 +257,7 @@ pub(crate) fn truncate_after(shared: &Shared, lsn: Lsn) -> Result<Truncation> {
 
 /// The cut, while nobody writes. The rename of the rewritten segment is the commit.
 fn cut(shared: &Shared, structure: &mut Structure, lsn: Lsn) -> Result<Truncation> {
-    let (_, next_lsn, _) = shared.commit.end_of_log();
+    let (active, next_lsn, _) = shared.commit.end_of_log();
     let links = shared.chain.links();
     let index = links.iter().rposition(|link| link.base <= lsn).unwrap_or(0);
     let link = links[index];
@@ -258,7 +268,8 @@ fn cut(shared: &Shared, structure: &mut Structure, lsn: Lsn) -> Result<Truncatio
     }
     let (segment, header) = open_segment(shared, link.number)?;
     let new = SegmentHeader {
-        epoch: header.epoch + 1,
+        // Above the epoch of every segment that is cut off, so that all of them are void. The active one's is the highest.
+        epoch: active.epoch + 1,
         witness: next_lsn,
         limit: next_lsn,
         sealed_end: Some(end),

@@ -124,16 +124,20 @@ impl Watermark {
 
     /// What became of the target: `None` while it is open.
     pub(crate) fn outcome(&self, target: Target) -> Option<Result<()>> {
-        // The failed ranges are looked at first: the marks pass over them once the log goes on.
+        // The mark is read before the failed ranges are: a range is entered there before any mark passes over it, so a mark that
+        // has passed a refused record is never taken for its acknowledgement.
+        let is_reached = self.mark(target.durability) >= target.end;
         if self.has_failed_ranges.load(Ordering::Acquire)
             && let Some(error) = self.failed(target.end)
         {
             return Some(Err(error));
         }
-        if self.mark(target.durability) >= target.end {
-            return Some(Ok(()));
-        }
-        self.poison().map(Err)
+        if is_reached { Some(Ok(())) } else { self.poison().map(Err) }
+    }
+
+    /// Whether the durable mark is past `lsn`; fails if it can move no more.
+    pub(crate) fn durable_past(&self, lsn: Lsn) -> Result<bool> {
+        if self.durable() > lsn { Ok(true) } else { self.check().map(|()| false) }
     }
 
     fn failed(&self, end: Lsn) -> Option<Error> {
@@ -222,11 +226,12 @@ impl Watermark {
     /// Wakes all futures, because the log was closed and their targets may never be reached. They look and see.
     pub(crate) fn wake_futures(&self) {
         for queue in &self.registered {
-            let all = std::mem::take(&mut *queue.lock());
+            let mut queue = queue.lock();
             let (futures, others): (VecDeque<_>, VecDeque<_>) =
-                all.into_iter().partition(|entry| matches!(entry.action, Action::Wake(_)));
+                queue.drain(..).partition(|entry| matches!(entry.action, Action::Wake(_)));
+            *queue = others;
+            drop(queue);
             self.registered_count.fetch_sub(futures.len(), Ordering::SeqCst);
-            queue.lock().extend(others);
             for entry in futures {
                 if let Action::Wake(slot) = entry.action {
                     slot.wake();

@@ -67,15 +67,25 @@ pub(crate) fn partial_block(segment: &ActiveSegment, end: Lsn) -> Result<Vec<u8>
 }
 
 /// Poisons the log if its leader dies, so that its followers neither hang nor are told what is not true.
-struct LeaderGuard<'a>(&'a Commit);
+struct LeaderGuard<'a> {
+    commit: &'a Commit,
+    /// The thread was panicking before it led: it appends from a destructor, and nothing is wrong here.
+    was_panicking: bool,
+}
+
+impl<'a> LeaderGuard<'a> {
+    fn new(commit: &'a Commit) -> LeaderGuard<'a> {
+        LeaderGuard { commit, was_panicking: std::thread::panicking() }
+    }
+}
 
 impl Drop for LeaderGuard<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.was_panicking {
             let detail = "the thread that was writing a group panicked";
-            self.0.poison(Error::new(ErrorKind::Io, "write group", detail));
-            self.0.queue.lock().is_led = false;
-            self.0.room.notify_all();
+            self.commit.poison(Error::new(ErrorKind::Io, "write group", detail));
+            self.commit.queue.lock().is_led = false;
+            self.commit.room.notify_all();
         }
     }
 }
@@ -96,7 +106,7 @@ impl Commit {
     /// Works as the leader until `own` is decided, or until there is nothing left to do. The caller has the lead; it is
     /// given up on return.
     pub(super) fn lead(&self, own: Option<Target>) {
-        let _guard = LeaderGuard(self);
+        let _guard = LeaderGuard::new(self);
         loop {
             let Some(work) = self.take_work() else { return };
             self.run(work);
@@ -108,7 +118,7 @@ impl Commit {
 
     /// Does one piece of work. The caller has the lead; it is given up on return.
     pub(super) fn lead_once(&self) {
-        let _guard = LeaderGuard(self);
+        let _guard = LeaderGuard::new(self);
         if let Some(work) = self.take_work() {
             self.run(work);
             self.hand_over();
@@ -257,13 +267,17 @@ impl Commit {
         if group.starts_segment {
             self.note_rotation(&segment);
         }
+        // Whatever a direct write leaves behind it is durable only if all before it is.
+        let is_durable = segment.direct.is_some() && witness >= group.first;
         tail.last_checksum = last.unwrap_or(tail.last_checksum);
         tail.block.clear();
         if segment.direct.is_some() {
             tail.block.extend_from_slice(&group.bytes.as_slice()[content - content % BLOCK_BYTES..content]);
         }
+        // Wakers may look at the log at once, so no lock is held when they are woken.
+        drop(tail);
         self.marks.publish_written(group.end);
-        if segment.direct.is_some() {
+        if is_durable {
             self.marks.publish_durable(group.end);
             metrics.syncs.add(1);
             if group.starts_segment {
@@ -328,7 +342,8 @@ impl Commit {
             }
             tail.last_checksum = u32::from_le_bytes(padding[..4].try_into().expect("four bytes"));
             if segment.direct.is_some() {
-                segment.file.sync_data()?;
+                // A sync that ran out of space has lost data, so it is not the refusal of a write.
+                segment.file.sync_data().map_err(Error::into_io)?;
                 tail.block = partial_block(&segment, hole_end)?;
             }
             tail.holes.remove(0);
@@ -350,6 +365,7 @@ impl Commit {
         let witness = self.marks.durable();
         match self.fill_holes_to(&mut tail, hole_end, witness) {
             Ok(()) => {
+                drop(tail);
                 self.marks.publish_written(hole_end);
                 Ok(())
             }
@@ -372,7 +388,7 @@ impl Commit {
         }
         queue.is_led = true;
         drop(queue);
-        let _guard = LeaderGuard(self);
+        let _guard = LeaderGuard::new(self);
         loop {
             let group = self.queue.lock().pop();
             let Some(group) = group else { break };
@@ -415,18 +431,19 @@ impl Commit {
     pub(crate) fn seal_active(&self) -> Result<()> {
         self.settle_holes()?;
         let ready = self.take_next_segment()?;
-        let tail = self.tail.lock();
-        let end = self.next_lsn();
-        let next = self.queue.lock().segment.successor(ready, end);
-        let header = self.header_for(&next, tail.last_checksum, self.marks.durable());
-        let written = next.file.write_at(&header.encode(), 0).and_then(|()| next.file.sync_data());
-        if let Err(error) = written {
-            drop(tail);
-            self.poison(error.clone());
+        let (active, end, last_checksum) = self.end_of_log();
+        let next = active.successor(ready, end);
+        let header = self.header_for(&next, last_checksum, self.marks.durable());
+        let written = next.file.write_at(&header.encode(), 0);
+        // If there is no room for the header, the prepared segment stays behind, unused, and is prepared anew when it is needed.
+        let synced = written.and_then(|()| next.file.sync_data().map_err(Error::into_io));
+        if let Err(error) = synced {
+            if !error.is_full() {
+                self.poison(error.clone());
+            }
             return Err(error);
         }
         self.note_rotation(&next);
-        drop(tail);
         self.adopt(next, end);
         Ok(())
     }
@@ -438,9 +455,10 @@ impl Commit {
         let mut queue = self.queue.lock();
         queue.segment = segment;
         queue.next_lsn = next;
+        self.request_segment(&mut queue);
+        drop(queue);
         self.marks.publish_written(next);
         self.marks.publish_durable(next);
-        self.request_segment(&mut queue);
     }
 
     /// While paused: the active segment, the end of the log and the checksum of its last frame.
@@ -457,8 +475,8 @@ impl Commit {
             return Ok(());
         }
         self.fill_holes_to(&mut tail, end, self.marks.durable())?;
-        self.marks.publish_written(end);
         drop(tail);
+        self.marks.publish_written(end);
         self.sync_to(end)
     }
 
@@ -493,8 +511,9 @@ impl Commit {
     /// The loop of the background thread: drives what nobody waits for and the syncs that are due.
     pub(crate) fn run_background(&self) {
         debug_assert!(self.parts.config.background == Background::Threads);
+        // One group at a time, so that callbacks run and syncs are not late however much is submitted.
         if self.try_lead() {
-            self.lead(None);
+            self.lead_once();
         }
         self.sync_if_due();
     }

@@ -427,7 +427,9 @@ impl Commit {
 
     /// Does all the work that is due: for [`Background::Inline`].
     pub(crate) fn poll(&self) -> Result<()> {
-        self.prepare_requested();
+        if self.parts.config.background == Background::Threads {
+            return self.marks.check();
+        }
         if self.try_lead() {
             self.lead(None);
         }

@@ -66,10 +66,13 @@ impl Commit {
         if let Err(error) = &result {
             self.poison(error.clone().at_lsn(self.marks.durable()));
         }
+        if result.is_ok() {
+            // Wakers may look at the log at once, so no lock is held when they are woken.
+            self.marks.publish_durable(covered);
+        }
         let mut state = self.sync.lock();
         state.is_in_flight = false;
         if result.is_ok() {
-            self.marks.publish_durable(covered);
             state.recent = (state.recent * 3 + took) / 4;
         }
         drop(state);

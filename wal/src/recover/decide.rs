@@ -5,7 +5,7 @@ use crate::control::{CleanEnd, Control};
 use crate::error::{Error, ErrorKind};
 use crate::lsn::Lsn;
 use crate::scan::Stop;
-use crate::segment::header::{HEADER_BYTES, HeaderState};
+use crate::segment::header::HeaderState;
 use crate::segment::reader::stop_error;
 
 /// What to do with a log.
@@ -74,35 +74,17 @@ pub(crate) fn decide(survey: &Survey) -> Decision {
 /// D1 and D2.
 fn without_control(survey: &Survey) -> Decision {
     for segment in &survey.orphans {
-        let is_unused = match &segment.header {
-            HeaderState::Blank => true,
-            HeaderState::Valid(header) => {
-                segment_is_empty(segment.file_bytes, header.sealed_end, survey, segment.number)
-            }
-            HeaderState::Newer(why) => {
-                let error = Error::new(ErrorKind::UnsupportedVersion, "open segment", why.clone());
-                return Decision::Fail(error.at_path(segment.file.path()));
-            }
-            HeaderState::Damaged(_) => false,
-        };
-        if !is_unused {
+        if let HeaderState::Newer(why) = &segment.header {
+            let error = Error::new(ErrorKind::UnsupportedVersion, "open segment", why.clone());
+            return Decision::Fail(error.at_path(segment.place.path()));
+        }
+        if !segment.is_unused {
             let detail = "the control file is missing although a segment was used";
             let error = Error::new(ErrorKind::Corruption, "open log", detail);
-            return Decision::Fail(error.at_path(segment.file.path()).at_segment(segment.number));
+            return Decision::Fail(error.at_path(segment.place.path()).at_segment(segment.number));
         }
     }
     Decision::Create
-}
-
-/// A segment 1 with a header alone is what a creation leaves that dies before its control file has its name.
-fn segment_is_empty(file_bytes: u64, sealed_end: Option<Lsn>, survey: &Survey, number: u64) -> bool {
-    let Some(segment) = survey.orphans.iter().find(|segment| segment.number == number) else { return false };
-    if sealed_end.is_some() || number != 1 {
-        return false;
-    }
-    let mut first = [0; 64];
-    let room = file_bytes.saturating_sub(HEADER_BYTES).min(first.len() as u64) as usize;
-    matches!(segment.file.read_at(&mut first[..room], HEADER_BYTES), Ok(read) if first[..read].iter().all(|&byte| byte == 0))
 }
 
 /// D8 and D9.
@@ -157,14 +139,14 @@ fn open(survey: &Survey, control: Control) -> Decision {
         let is_sealed_whole = is_complete(segment, scan);
         let proven_to = if is_sealed_whole { segment.header.limit } else { scan.batch_end };
         if proven_to < survey.witness {
-            return Decision::Fail(match survey.walk.trailing.first() {
-                Some(torn) if is_sealed_whole || scan.stop == Stop::Zeros && scan.valid_after == 0 && is_last => {
+            return Decision::Fail(match survey.walk.torn_start() {
+                Some(torn) if is_last && scan.valid_after == 0 && (is_sealed_whole || scan.stop == Stop::Zeros) => {
                     let error = Error::new(
                         ErrorKind::Corruption,
                         "open segment",
                         "synced records stood here, and its header is lost",
                     );
-                    error.at_path(torn.file.path()).at_segment(torn.number).at_offset(0).at_lsn(scan.batch_end)
+                    error.at_path(torn.place.path()).at_segment(torn.number).at_offset(0).at_lsn(scan.batch_end)
                 }
                 _ => damage(segment, scan),
             });
@@ -229,12 +211,13 @@ pub(crate) fn damage(segment: &ChainSegment, scan: &Scan) -> Error {
         let error = Error::new(ErrorKind::Corruption, "read", "the last frames of a batch are missing");
         return at(segment, scan.batch_end, error);
     }
-    stop_error(&segment.file, &segment.header, scan.stop_lsn, scan.stop).with_valid_records_after(scan.valid_after)
+    stop_error(&segment.place.path(), &segment.header, scan.stop_lsn, scan.stop)
+        .with_valid_records_after(scan.valid_after)
 }
 
 fn at(segment: &ChainSegment, lsn: Lsn, error: Error) -> Error {
     error
-        .at_path(segment.file.path())
+        .at_path(segment.place.path())
         .at_segment(segment.header.segment)
         .at_offset(segment.header.offset_of(lsn))
         .at_lsn(lsn)

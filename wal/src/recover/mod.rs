@@ -18,7 +18,7 @@ use crate::record::LogId;
 use crate::report::{CutReport, FoundState, RecoveryReport};
 use crate::rewrite::replacement;
 use crate::segment::chain::Link;
-use crate::segment::header::{HEADER_BYTES, SegmentHeader};
+use crate::segment::header::{HEADER_BYTES, HeaderState, SegmentHeader};
 use crate::segment::name;
 use crate::segment::writer::ActiveSegment;
 use decide::{Decision, Keep, decide};
@@ -190,13 +190,13 @@ impl Apply<'_> {
         let is_empty = keep.end == header.base;
         let is_sealed_whole = header.sealed_end == Some(keep.end) && last.file_bytes >= header.offset_of(keep.end);
         let mut checksum = keep.last_checksum;
+        let next_epoch = self.epoch_max() + 1;
         let next_header = if is_empty {
             // Nothing is kept of it, so the new active segment takes its place: one rename again.
-            SegmentHeader { epoch: header.epoch + 1, ..header }
+            SegmentHeader { epoch: next_epoch, ..header }
         } else {
-            let mut epoch = header.epoch;
+            let epoch = next_epoch;
             if !is_sealed_whole {
-                epoch += 1;
                 let new = SegmentHeader { epoch, limit, sealed_end: Some(keep.end), ..header };
                 checksum = self.rewrite(keep.segment, new)?;
             }
@@ -208,10 +208,17 @@ impl Apply<'_> {
                 ..header
             }
         };
-        self.remove_behind(next_header.segment, keep.segment)?;
         let base = if is_sealed_whole { header.limit.max(limit) } else { limit };
         let next_header = SegmentHeader { base, witness: base, limit: base, sealed_end: None, ..next_header };
+        // What is behind the end goes only now, or, if nothing is kept of this segment, once the new one has taken its place: until then
+        // it is what says which LSNs were handed out.
+        if !is_empty {
+            self.remove_behind(next_header.segment, keep.segment)?;
+        }
         let active = create_active(self.dir, next_header, self.config.segment_room())?;
+        if is_empty {
+            self.remove_behind(next_header.segment, keep.segment)?;
+        }
         let mut control = Control { opened_segment: next_header.segment, witness: base, ..keep.control };
         if is_empty && keep.segment == 0 {
             // The log holds nothing, and its first segment starts behind the gap.
@@ -228,7 +235,9 @@ impl Apply<'_> {
             valid_records_dropped: self.dropped_behind(keep.segment),
         });
         let kept = if is_empty { keep.segment.checked_sub(1) } else { Some(keep.segment) };
-        let mut links = kept.map_or_else(Vec::new, |kept| self.links(kept, Some(keep.end)));
+        let kept_end =
+            if is_empty { kept.and_then(|kept| self.survey.walk.chain[kept].known_end) } else { Some(keep.end) };
+        let mut links = kept.map_or_else(Vec::new, |kept| self.links(kept, kept_end));
         links.push(Link { number: next_header.segment, base, end: None });
         Ok(Recovered { control, links, active, next_lsn: base, last_checksum: 0, report })
     }
@@ -241,9 +250,19 @@ impl Apply<'_> {
         let room = last.limit.distance_from(last.base);
         for torn in &self.survey.walk.trailing {
             // A prepared segment may have been given LSNs that never reached it.
-            limit = limit.advance(room.max(torn.file_bytes.saturating_sub(HEADER_BYTES)) & !7);
+            let own = if let HeaderState::Valid(header) = &torn.header { header.limit } else { Lsn::ZERO };
+            limit = limit.advance(room.max(torn.file_bytes.saturating_sub(HEADER_BYTES)) & !7).max(own);
         }
         limit
+    }
+
+    fn epoch_max(&self) -> u64 {
+        let walk = &self.survey.walk;
+        let trailing = walk.trailing.iter().filter_map(|segment| match &segment.header {
+            HeaderState::Valid(header) => Some(header.epoch),
+            _ => None,
+        });
+        walk.chain.iter().map(|segment| segment.header.epoch).chain(trailing).max().unwrap_or(0)
     }
 
     /// Copies a segment that is kept whole into a new file, unless it is known to be durable.
@@ -258,9 +277,10 @@ impl Apply<'_> {
     }
 
     fn rewrite(&mut self, index: usize, new: SegmentHeader) -> Result<u32> {
-        let ChainSegment { header, file, .. } = &self.survey.walk.chain[index];
-        let replacement = match replacement(self.dir, file, header, new) {
-            Err(error) if error.is_full() && self.free_trailing()? => replacement(self.dir, file, header, new)?,
+        let ChainSegment { header, place, .. } = &self.survey.walk.chain[index];
+        let file = place.open()?;
+        let replacement = match replacement(self.dir, &file, header, new) {
+            Err(error) if error.is_full() && self.free_trailing()? => replacement(self.dir, &file, header, new)?,
             other => other?,
         };
         self.dir.commit(replacement.temp)?;

@@ -1,5 +1,7 @@
 //! The first step of recovery: look at everything and change nothing. `specs/recovery.md` names the steps.
 
+use std::path::PathBuf;
+
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
@@ -29,20 +31,45 @@ pub(crate) enum ControlState {
     Damaged(String),
 }
 
+/// Where a segment is. It is opened when it is read, because a log may have more segments than a process may have open files.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    dir: LogDir,
+    name: String,
+}
+
+impl Place {
+    fn new(dir: &LogDir, number: u64) -> Place {
+        Place { dir: dir.clone(), name: name::segment(number) }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path_of(&self.name)
+    }
+
+    pub(crate) fn open(&self) -> Result<LogFile> {
+        self.dir.open_file(&self.name, OpenMode::Read)
+    }
+}
+
 /// A segment file as it was found.
 #[derive(Debug)]
 pub(crate) struct Surveyed {
     pub(crate) number: u64,
-    pub(crate) file: LogFile,
+    pub(crate) place: Place,
     pub(crate) file_bytes: u64,
     pub(crate) header: HeaderState,
+    /// Its epoch is lower than that of a segment before it: a cut removed it.
+    pub(crate) is_void: bool,
+    /// There is no frame at its start. Only known for segments without a control file.
+    pub(crate) is_unused: bool,
 }
 
 /// A segment of the chain.
 #[derive(Debug)]
 pub(crate) struct ChainSegment {
     pub(crate) header: SegmentHeader,
-    pub(crate) file: LogFile,
+    pub(crate) place: Place,
     pub(crate) file_bytes: u64,
     /// Where it must end: its own sealed end, or what its successor says.
     pub(crate) known_end: Option<Lsn>,
@@ -71,7 +98,7 @@ pub(crate) struct Scan {
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     pub(crate) chain: Vec<ChainSegment>,
-    /// Blank, damaged and void segments behind the chain.
+    /// Segments behind the chain: blank, damaged or void, and those behind a segment whose header did not reach the disk.
     pub(crate) trailing: Vec<Surveyed>,
     /// Why the chain is no chain.
     pub(crate) broken: Option<Error>,
@@ -125,6 +152,9 @@ pub(crate) fn survey(dir: &LogDir, reach: Reach, progress: ProgressFn<'_>) -> Re
         ControlState::Valid(control) => control,
         _ => {
             survey.orphans = open_segments(dir, &numbers)?;
+            for orphan in &mut survey.orphans {
+                orphan.is_unused = is_unused(orphan)?;
+            }
             return Ok(survey);
         }
     };
@@ -154,11 +184,26 @@ fn open_segments(dir: &LogDir, numbers: &[u64]) -> Result<Vec<Surveyed>> {
     let mut segments = Vec::with_capacity(numbers.len());
     for &number in numbers {
         // A segment that was listed and is gone was truncated meanwhile by the writer; its successors tell the rest.
-        if let Some(SegmentFile { file, file_bytes, header }) = SegmentFile::open(dir, number)? {
-            segments.push(Surveyed { number, file, file_bytes, header });
+        if let Some(SegmentFile { file_bytes, header, .. }) = SegmentFile::open(dir, number)? {
+            let place = Place::new(dir, number);
+            segments.push(Surveyed { number, place, file_bytes, header, is_void: false, is_unused: false });
         }
     }
     Ok(segments)
+}
+
+/// Whether a segment that was found without a control file never took a record: it is blank, or it is the first one and holds nothing but
+/// its header, as a creation leaves it that dies before its control file has its name.
+fn is_unused(segment: &Surveyed) -> Result<bool> {
+    match &segment.header {
+        HeaderState::Blank => Ok(true),
+        HeaderState::Valid(header) if segment.number == 1 && header.sealed_end.is_none() => {
+            let mut first = [0; 64];
+            let read = segment.place.open()?.read_at(&mut first, HEADER_BYTES)?;
+            Ok(first[..read].iter().all(|&byte| byte == 0))
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Follows the chain from the start segment. The first contradiction ends it.
@@ -177,13 +222,13 @@ fn walk(dir: &LogDir, control: &Control, segments: Vec<Surveyed>) -> Walk {
 }
 
 impl Walk {
-    fn step(&mut self, dir: &LogDir, control: &Control, segment: Surveyed) -> Result<()> {
+    fn step(&mut self, dir: &LogDir, control: &Control, mut segment: Surveyed) -> Result<()> {
         let number = segment.number;
         let header = match &segment.header {
             HeaderState::Valid(header) => *header,
             HeaderState::Newer(why) => {
                 let error = Error::new(ErrorKind::UnsupportedVersion, "open segment", why.clone());
-                return Err(error.at_path(segment.file.path()).at_segment(number));
+                return Err(error.at_path(segment.place.path()).at_segment(number));
             }
             HeaderState::Blank | HeaderState::Damaged(_) => {
                 self.trailing.push(segment);
@@ -195,19 +240,26 @@ impl Walk {
                 "its header belongs to segment {} of log {}, not to segment {number} of log {}",
                 header.segment, header.log_id, control.log_id
             );
-            return Err(corrupt_header(&segment.file, number, detail));
+            return Err(corrupt_header(&segment.place, number, detail));
+        }
+        let epoch = self.chain.last().map_or(0, |last| last.header.epoch);
+        if header.epoch < epoch {
+            segment.is_void = true;
+            self.trailing.push(segment);
+            return Ok(());
+        }
+        if self.trailing.iter().any(|other| !other.is_void) && !self.chain.is_empty() {
+            // The header of the segment before did not reach the disk, or is damaged. The witnesses of this one tell which.
+            self.trailing.push(segment);
+            return Ok(());
         }
         if let Some(last) = self.chain.last_mut() {
-            if header.epoch < last.header.epoch {
-                self.trailing.push(segment);
-                return Ok(());
-            }
             if header.predecessor_end < last.header.base
                 || last.known_end.is_some_and(|end| end != header.predecessor_end)
             {
                 let detail =
                     format!("it names LSN {} as its predecessor's end, which is not so", header.predecessor_end);
-                return Err(corrupt_header(&segment.file, number, detail));
+                return Err(corrupt_header(&segment.place, number, detail));
             }
             last.known_end = Some(header.predecessor_end);
         }
@@ -220,7 +272,7 @@ impl Walk {
         }
         self.chain.push(ChainSegment {
             header,
-            file: segment.file,
+            place: segment.place,
             file_bytes: segment.file_bytes,
             known_end: header.sealed_end,
             scan: None,
@@ -243,15 +295,14 @@ impl Walk {
     }
 
     /// The first unusable segment right behind the chain: a torn start of a segment, perhaps.
-    fn torn_start(&self) -> Option<&Surveyed> {
+    pub(crate) fn torn_start(&self) -> Option<&Surveyed> {
         let next = self.chain.last()?.header.segment + 1;
-        let first = self.trailing.first().filter(|segment| segment.number == next)?;
-        (!matches!(first.header, HeaderState::Valid(_))).then_some(first)
+        self.trailing.iter().find(|segment| segment.number == next && !segment.is_void)
     }
 }
 
-fn corrupt_header(file: &LogFile, number: u64, detail: String) -> Error {
-    Error::new(ErrorKind::Corruption, "open segment", detail).at_path(file.path()).at_segment(number).at_offset(0)
+fn corrupt_header(place: &Place, number: u64, detail: String) -> Error {
+    Error::new(ErrorKind::Corruption, "open segment", detail).at_path(place.path()).at_segment(number).at_offset(0)
 }
 
 fn unusable_header(segment: &Surveyed, circumstance: &str) -> Error {
@@ -260,7 +311,7 @@ fn unusable_header(segment: &Surveyed, circumstance: &str) -> Error {
         HeaderState::Valid(_) => "it is a leftover of a cut".to_owned(),
         _ => "its header is blank".to_owned(),
     };
-    corrupt_header(&segment.file, segment.number, format!("{what}, {circumstance}"))
+    corrupt_header(&segment.place, segment.number, format!("{what}, {circumstance}"))
 }
 
 fn missing_segment(dir: &LogDir, number: u64) -> Error {
@@ -310,6 +361,7 @@ impl Survey {
         if let Some(witness) = self.witness_in_torn_start()? {
             self.witness = self.witness.max(witness);
         }
+        self.witness = self.witness.max(self.witness_behind_torn_start()?);
         Ok(())
     }
 
@@ -333,8 +385,22 @@ impl Survey {
         let (Some(torn), Some(last)) = (self.walk.torn_start(), self.walk.chain.last()) else { return Ok(None) };
         let Some(scan) = &last.scan else { return Ok(None) };
         let identity = Identity::new(last.header.log_id, torn.number, last.header.epoch);
-        let beyond = search(&torn.file, identity, scan.stop_lsn, HEADER_BYTES, torn.file_bytes)?;
+        let beyond = search(&torn.place.open()?, identity, scan.stop_lsn, HEADER_BYTES, torn.file_bytes)?;
         Ok((beyond.valid > 0).then_some(beyond.witness))
+    }
+
+    /// What the segments say that follow one whose header is unreadable.
+    fn witness_behind_torn_start(&self) -> Result<Lsn> {
+        let mut witness = Lsn::ZERO;
+        for segment in self.walk.trailing.iter().filter(|segment| !segment.is_void) {
+            let HeaderState::Valid(header) = segment.header else { continue };
+            let known_end = header.sealed_end;
+            let place = segment.place.clone();
+            let scan =
+                scan_segment(&ChainSegment { header, place, file_bytes: segment.file_bytes, known_end, scan: None })?;
+            witness = witness.max(header.witness).max(scan.witness);
+        }
+        Ok(witness)
     }
 }
 
@@ -351,7 +417,8 @@ fn scan_segment(segment: &ChainSegment) -> Result<Scan> {
         witness: Lsn::ZERO,
         valid_after: 0,
     };
-    let mut reader = SegmentReader::new(segment.file.clone(), header, header.base, end);
+    let file = segment.place.open()?;
+    let mut reader = SegmentReader::new(file.clone(), header, header.base, end);
     let mut records = 0;
     scan.stop = loop {
         match reader.next()? {
@@ -371,7 +438,7 @@ fn scan_segment(segment: &ChainSegment) -> Result<Scan> {
     if scan.stop != Stop::AtEnd {
         let from = header.offset_of(scan.stop_lsn) + FRAME_ALIGN as u64;
         let lsn = scan.stop_lsn.advance(FRAME_ALIGN as u64);
-        let beyond = search(&segment.file, header.identity(), lsn, from, segment.file_bytes)?;
+        let beyond = search(&file, header.identity(), lsn, from, segment.file_bytes)?;
         scan.valid_after = beyond.valid;
         scan.witness = scan.witness.max(beyond.witness);
     }

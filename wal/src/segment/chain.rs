@@ -28,7 +28,6 @@ pub(crate) enum Location {
 
 #[derive(Debug)]
 struct Inner {
-    start: Lsn,
     links: Vec<Link>,
     pins: HashMap<u64, usize>,
 }
@@ -40,12 +39,18 @@ pub(crate) struct Chain {
     inner: RwLock<Inner>,
     /// How often the end was cut; beside the lock, because readers look at it for every record.
     cuts: AtomicU64,
+    /// The start of the log; beside the lock for the same reason, and changed only under it.
+    start: AtomicU64,
 }
 
 impl Chain {
     pub(crate) fn new(start: Lsn, links: Vec<Link>) -> Chain {
         assert!(!links.is_empty(), "a log has at least its active segment");
-        Chain { inner: RwLock::new(Inner { start, links, pins: HashMap::new() }), cuts: AtomicU64::new(0) }
+        Chain {
+            inner: RwLock::new(Inner { links, pins: HashMap::new() }),
+            cuts: AtomicU64::new(0),
+            start: AtomicU64::new(start.get()),
+        }
     }
 
     /// The active segment was sealed at `end` and this one follows, from `base` on.
@@ -58,7 +63,7 @@ impl Chain {
     }
 
     pub(crate) fn start(&self) -> Lsn {
-        self.inner.read().start
+        Lsn::new(self.start.load(Ordering::Acquire))
     }
 
     pub(crate) fn links(&self) -> Vec<Link> {
@@ -75,21 +80,21 @@ impl Chain {
     }
 
     pub(crate) fn locate(&self, lsn: Lsn) -> Location {
-        self.inner.read().locate(lsn)
+        self.inner.read().locate(lsn, self.start())
     }
 
-    /// Where segment `number` ends, if it is sealed and still part of the chain.
-    pub(crate) fn end_of(&self, number: u64) -> Option<Lsn> {
+    /// Segment `number`, if it is still part of the chain.
+    pub(crate) fn find(&self, number: u64) -> Option<Link> {
         let inner = self.inner.read();
         let index = inner.links.binary_search_by_key(&number, |link| link.number).ok()?;
-        inner.links[index].end
+        Some(inner.links[index])
     }
 
     /// As [`Chain::locate`]; a segment that is found is pinned, so that its blocks are not used again before
     /// [`Chain::unpin`].
     pub(crate) fn pin(&self, lsn: Lsn) -> (Location, u64) {
         let mut inner = self.inner.write();
-        let location = inner.locate(lsn);
+        let location = inner.locate(lsn, self.start());
         if let Location::In(link) = location {
             *inner.pins.entry(link.number).or_default() += 1;
         }
@@ -113,7 +118,7 @@ impl Chain {
     pub(crate) fn drop_before(&self, segment: u64, start: Lsn) -> Vec<Link> {
         let mut inner = self.inner.write();
         let kept = inner.links.iter().position(|link| link.number >= segment).expect("the active segment stays");
-        inner.start = inner.start.max(start);
+        self.start.fetch_max(start.get(), Ordering::Release);
         inner.links.drain(..kept).collect()
     }
 
@@ -135,12 +140,15 @@ impl Chain {
 }
 
 impl Inner {
-    fn locate(&self, lsn: Lsn) -> Location {
-        if lsn < self.start {
+    fn locate(&self, lsn: Lsn, start: Lsn) -> Location {
+        if lsn < start {
             return Location::Truncated;
         }
         let after = self.links.partition_point(|link| link.base <= lsn);
-        let Some(index) = after.checked_sub(1) else { return Location::Truncated };
+        let Some(index) = after.checked_sub(1) else {
+            // The log was empty when it was cut: it goes on behind the gap.
+            return Location::Gap { end: lsn, next: self.links[0].base };
+        };
         let link = self.links[index];
         match (link.end, self.links.get(index + 1)) {
             (Some(end), Some(next)) if lsn >= end => Location::Gap { end, next: next.base },

@@ -1,5 +1,7 @@
 //! Reads one segment: drives the scanner over a file.
 
+use std::path::Path;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
 use crate::fs::durable::{LogDir, LogFile};
@@ -183,12 +185,12 @@ impl SegmentReader {
 
     /// The corruption error for a stop that should not be here.
     pub(crate) fn corruption(&self, stop: Stop) -> Error {
-        stop_error(&self.file, &self.header, self.lsn(), stop)
+        stop_error(self.file.path(), &self.header, self.lsn(), stop)
     }
 }
 
 /// The error for a scan of the segment with this header that stopped at `lsn` although records are known to follow.
-pub(crate) fn stop_error(file: &LogFile, header: &SegmentHeader, lsn: Lsn, stop: Stop) -> Error {
+pub(crate) fn stop_error(path: &Path, header: &SegmentHeader, lsn: Lsn, stop: Stop) -> Error {
     let detail = match stop {
         Stop::AtEnd => "the segment ends before the end that its successor names".to_owned(),
         Stop::Zeros => "there are zeros where synced records were".to_owned(),
@@ -200,7 +202,7 @@ pub(crate) fn stop_error(file: &LogFile, header: &SegmentHeader, lsn: Lsn, stop:
         _ => ErrorKind::Corruption,
     };
     Error::new(kind, "read", detail)
-        .at_path(file.path())
+        .at_path(path)
         .at_segment(header.segment)
         .at_offset(header.offset_of(lsn))
         .at_lsn(lsn)
