@@ -36,7 +36,7 @@ pub(crate) enum Command {
     /// line without a newline is a record.
     #[command(after_help = format!("\
 Examples:
-  seq 1000 | walctl append /var/log/orders
+  seq 1000 | walctl append orders
   walctl append orders --input events.txt --threads 4 --ack
   walctl append orders --sync-mode batch --batch-delay 5ms --batch-bytes 256KiB < events.txt
 
@@ -139,10 +139,9 @@ impl AppendArgs {
             return Err(Failure::usage("--batch-delay and --batch-bytes need --sync-mode batch"));
         }
         Ok(match (self.sync_mode, SyncMode::BATCH_DEFAULT) {
-            (ModeArg::Batch, SyncMode::Batch { delay, bytes }) => SyncMode::Batch {
-                delay: self.batch_delay.unwrap_or(delay),
-                bytes: self.batch_bytes.unwrap_or(bytes),
-            },
+            (ModeArg::Batch, SyncMode::Batch { delay, bytes }) => {
+                SyncMode::Batch { delay: self.batch_delay.unwrap_or(delay), bytes: self.batch_bytes.unwrap_or(bytes) }
+            }
             (ModeArg::None, _) => SyncMode::None,
             _ => SyncMode::Sync,
         })
@@ -176,7 +175,7 @@ pub(crate) enum PayloadForm {
 pub(crate) struct DumpArgs {
     /// Directory of the log.
     pub(crate) dir: PathBuf,
-    /// LSN of the first record to print [default: the start of the log].
+    /// Print the records at and behind this LSN; 0 is the start of the log [default: 0].
     #[arg(long, value_name = "LSN")]
     pub(crate) from: Option<Lsn>,
     /// Print the records below this LSN; the record at it is left out.
@@ -226,7 +225,7 @@ pub(crate) enum PolicyArg {
 pub(crate) struct TruncateArgs {
     /// Directory of the log.
     pub(crate) dir: PathBuf,
-    /// Remove the records before this LSN.
+    /// Remove the records that begin before this LSN.
     #[arg(long, value_name = "LSN", conflicts_with = "after", required_unless_present = "after")]
     pub(crate) before: Option<Lsn>,
     /// Remove the records behind the one at this LSN, which stays.

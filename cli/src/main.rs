@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Command::Append(args) => append::run(args, walctl.quiet),
         Command::Dump(args) => dump::run(args),
         Command::Info(args) => info::run(args),
-        Command::Verify(args) => verify::run(args, walctl.quiet),
+        Command::Verify(args) => verify::run(args),
         Command::Truncate(args) => truncate::run(args, walctl.quiet),
         Command::Demo(args) => demo::run(args),
     };

@@ -15,9 +15,14 @@ pub(crate) fn say(words: fmt::Arguments<'_>) {
     }
 }
 
-/// How many columns the terminal has; 100 if standard output is none.
+/// How many columns the terminal has; 100 if there is none.
 pub(crate) fn columns() -> usize {
     terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0).max(40))
+}
+
+/// "1 segment", "2 segments".
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Buffered standard output. [`Out::finish`] must be called at the end.

@@ -38,6 +38,7 @@
 //! # }
 //! ```
 
+mod append;
 mod buffer;
 mod clock;
 mod commit;
@@ -45,11 +46,15 @@ mod config;
 mod control;
 mod error;
 mod event;
+mod follow;
 pub mod fs;
+mod hold;
 pub mod inspect;
+mod log_reader;
 mod lsn;
 mod metrics;
 mod observe;
+mod opener;
 mod prepare;
 mod record;
 mod recover;
@@ -64,16 +69,21 @@ mod truncate;
 mod wal;
 mod watermark;
 
+pub use append::{AppendOptions, Batch, BatchLsns};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{Background, Config, SyncMode};
 pub use error::{Error, ErrorKind, Result};
+pub use follow::Follower;
+pub use hold::{Hold, HoldInfo};
 pub use inspect::LogEnd;
+pub use log_reader::LogReader;
 pub use lsn::Lsn;
 pub use metrics::{Stats, Summary};
-pub use record::{LogId, RecordType};
+pub use opener::Opener;
+pub use record::{LogId, RecordType, ReservedRecordType};
 pub use report::{CutReason, CutReport, FoundState, Progress, RecoveryReport};
-pub use tail::{Follower, LogReader, Reader, Record, RecordRef};
+pub use tail::{Reader, Record, RecordRef};
 pub use ticket::{DurableSubscription, Ticket};
 pub use truncate::{Boundary, TruncatePolicy, Truncation};
-pub use wal::{AppendOptions, Batch, BatchLsns, Hold, HoldInfo, Opener, Wal};
+pub use wal::Wal;
 pub use watermark::Durability;

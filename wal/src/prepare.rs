@@ -54,7 +54,7 @@ impl Preparer {
         let bytes = self.segment_bytes;
         let prepared = name::prepare(number);
         let file = self.dir.create_filled(&prepared, |file| file.write_zeros(0, bytes)).map_err(harmless)?;
-        self.give_name(&prepared, number, file)
+        self.give_name(&prepared, number, file, false)
     }
 
     fn prepare_recycled(&self, number: u64, old: u64) -> Result<ReadySegment, CommitError> {
@@ -66,21 +66,24 @@ impl Preparer {
             Ok(file)
         });
         let file = blanked.map_err(|error| harmless(self.dir.discard(&recycled, error)))?;
-        let ready = self.give_name(&recycled, number, file)?;
+        let ready = self.give_name(&recycled, number, file, true)?;
         self.metrics.segments_recycled.add(1);
         Ok(ready)
     }
 
-    fn give_name(&self, from: &str, number: u64, file: LogFile) -> Result<ReadySegment, CommitError> {
+    fn give_name(
+        &self,
+        from: &str,
+        number: u64,
+        file: LogFile,
+        is_recycled: bool,
+    ) -> Result<ReadySegment, CommitError> {
         let to = name::segment(number);
-        if let Err(error) = self.dir.rename(from, &to) {
-            return Err(harmless(self.dir.discard(from, error)));
-        }
-        self.dir.sync().map_err(|error| CommitError { error, is_unsure: true })?;
+        self.dir.rename_durably(from, &to)?;
         // Errors are to name the segment, not the name it was born with.
         let file = file.renamed(self.dir.path_of(&to));
         let direct = if self.is_direct { self.dir.open_direct(&to).map_err(harmless)? } else { None };
-        Ok(ReadySegment { number, file, direct, file_bytes: self.segment_bytes })
+        Ok(ReadySegment { number, file, direct, file_bytes: self.segment_bytes, is_recycled })
     }
 
     fn take_recycled(&self) -> Option<u64> {

@@ -24,7 +24,36 @@ const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
 /// ignore the record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "u16", into = "u16"))]
 pub struct RecordType(u16);
+
+impl From<RecordType> for u16 {
+    /// The number, with bit 15 set if the record may be ignored.
+    fn from(record_type: RecordType) -> u16 {
+        record_type.0
+    }
+}
+
+impl TryFrom<u16> for RecordType {
+    type Error = ReservedRecordType;
+
+    /// The inverse of the conversion to `u16`.
+    fn try_from(bits: u16) -> Result<RecordType, ReservedRecordType> {
+        if bits & RecordType::SYSTEM == 0 { Ok(RecordType(bits)) } else { Err(ReservedRecordType(bits)) }
+    }
+}
+
+/// A number that stands for a frame of the log itself and so is no type of a user's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReservedRecordType(u16);
+
+impl std::fmt::Display for ReservedRecordType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "record type {:#06x} belongs to the log itself; a user's is at most {:#06x}", self.0, RecordType::MAX)
+    }
+}
+
+impl std::error::Error for ReservedRecordType {}
 
 impl RecordType {
     /// Type 0.

@@ -59,11 +59,18 @@ pub(crate) struct Shared {
 /// Who still needs what of the log's start.
 #[derive(Debug, Default)]
 pub(crate) struct Holds {
-    pub(crate) next_id: u64,
+    next_id: u64,
     pub(crate) by_id: BTreeMap<u64, (String, Lsn)>,
 }
 
 impl Holds {
+    pub(crate) fn add(&mut self, name: &str, lsn: Lsn) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.by_id.insert(id, (name.to_owned(), lsn));
+        id
+    }
+
     /// The hold with the lowest LSN.
     pub(crate) fn oldest(&self) -> Option<(&str, Lsn)> {
         self.by_id.values().min_by_key(|(_, lsn)| *lsn).map(|(name, lsn)| (name.as_str(), *lsn))

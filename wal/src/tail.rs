@@ -1,14 +1,10 @@
 //! Reading: iterate, fetch one, follow. In the writing process up to the durable LSN, in any other up to the last valid record.
 //! Readers never change a byte and take no lock that a writer waits for.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::LogDir;
-use crate::fs::{FileSystem, RealFileSystem};
 use crate::inspect::{LogEnd, judge_end};
 use crate::lsn::Lsn;
 use crate::record::{FrameHeader, LogId, RecordType};
@@ -92,7 +88,8 @@ impl Drop for Pin {
 /// Iterates over the records of a log in LSN order.
 ///
 /// As an iterator it yields owned records; [`Reader::next_record`] lends them from its buffer instead. On a live log it ends at
-/// the durable LSN and goes on from there when it is asked again later. After an error it stays where it is.
+/// the durable LSN and goes on from there when it is asked again later. As an iterator it ends after an error;
+/// [`Reader::next_record`] stays where it is and says it again.
 #[derive(Debug)]
 pub struct Reader {
     source: Source,
@@ -104,6 +101,8 @@ pub struct Reader {
     witness: Lsn,
     looked_again_at: Option<Lsn>,
     batch_checked_to: Lsn,
+    /// The iterator gave an error; it ends then, so that a loop over it does too.
+    pub(crate) has_failed: bool,
     end: Option<LogEnd>,
 }
 
@@ -124,10 +123,17 @@ impl Reader {
             witness: Lsn::ZERO,
             looked_again_at: None,
             batch_checked_to: Lsn::ZERO,
+            has_failed: false,
             end: None,
         })
     }
 
+    /// A reader of the log whose files are in `dir`.
+    pub(crate) fn files(dir: LogDir, log_id: LogId, from: Lsn, start: Lsn) -> Result<Reader> {
+        Reader::new(Source::Files { dir, log_id }, from, start)
+    }
+
+    /// A reader of a live log.
     pub(crate) fn live(shared: Arc<Shared>, from: Lsn) -> Result<Reader> {
         let start = shared.chain.start();
         Reader::new(Source::Live(shared), from, start)
@@ -283,7 +289,9 @@ impl Reader {
         let room = segment.file_bytes.saturating_sub(crate::segment::header::HEADER_BYTES);
         let end = end.or(header.sealed_end).unwrap_or_else(|| header.limit.min(header.base.advance(room)));
         if self.is_unaligned {
-            self.position = align(&segment, &header, self.position, end)?;
+            // What is not proven to be part of the log, as in a live log below its durable mark, is found only by following the frames.
+            let may_probe = matches!(self.source, Source::Live(_));
+            self.position = align(&segment, &header, self.position, end, may_probe)?;
             self.is_unaligned = false;
         }
         let reader = SegmentReader::new(segment.file, header, self.position, end.max(self.position));
@@ -346,24 +354,26 @@ impl Reader {
 
     /// The position lies in the last segment whose base is not behind it.
     fn open_file(&mut self, dir: &LogDir, log_id: LogId) -> Result<()> {
+        let ControlState::Valid(control) = read_control(dir)? else { return self.finish(dir) };
         let mut numbers: Vec<u64> = dir
             .list()?
             .iter()
             .filter_map(|name| if let FileName::Segment(number) = name::parse(name) { Some(number) } else { None })
+            .filter(|&number| number >= control.start_segment)
             .collect();
         numbers.sort_unstable();
-        let mut found = None;
-        for &number in numbers.iter().rev() {
+        let mut found: Option<(u64, u64)> = None;
+        for number in numbers {
             let header = SegmentFile::open(dir, number)?.map(|segment| segment.header);
             if let Some(HeaderState::Valid(header)) = header
                 && header.log_id == log_id
                 && header.segment == number
-                && header.base <= self.position
-                && found.is_none_or(|(_, epoch)| header.epoch > epoch)
             {
                 // Void segments have a lower epoch than the segment before them.
+                if header.base > self.position || found.is_some_and(|(_, epoch)| header.epoch < epoch) {
+                    break;
+                }
                 found = Some((number, header.epoch));
-                break;
             }
         }
         let Some((number, _)) = found else { return self.finish_before_first(dir, log_id) };
@@ -446,7 +456,8 @@ impl Reader {
         Ok(None)
     }
 
-    fn owned(&mut self) -> Result<Option<Record>> {
+    /// The next record, owning its payload.
+    pub(crate) fn owned(&mut self) -> Result<Option<Record>> {
         Ok(self.next_record()?.map(|record| record.to_record()))
     }
 }
@@ -455,7 +466,12 @@ impl Iterator for Reader {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Result<Record>> {
-        self.owned().transpose()
+        if self.has_failed {
+            return None;
+        }
+        let next = self.owned();
+        self.has_failed = next.is_err();
+        next.transpose()
     }
 }
 
@@ -492,11 +508,11 @@ fn open_valid(dir: &LogDir, log_id: LogId, number: u64) -> Result<(SegmentFile, 
 }
 
 /// The LSN of the first frame at or after `lsn`.
-fn align(segment: &SegmentFile, header: &SegmentHeader, lsn: Lsn, end: Lsn) -> Result<Lsn> {
+fn align(segment: &SegmentFile, header: &SegmentHeader, lsn: Lsn, end: Lsn, may_probe: bool) -> Result<Lsn> {
     if lsn == header.base || lsn >= end {
         return Ok(lsn);
     }
-    if lsn.get().is_multiple_of(8) {
+    if may_probe && lsn.get().is_multiple_of(8) {
         let mut probe = SegmentReader::for_one_frame(segment.file.clone(), *header, lsn, end);
         if probe.advance()?.is_ok() {
             return Ok(lsn);
@@ -533,12 +549,16 @@ fn fetch(dir: &LogDir, log_id: LogId, number: u64, lsn: Lsn, end: Option<Lsn>) -
         Ok(_) => Err(not_found(lsn)),
         Err(stop) => {
             // Damage, or an LSN between two records? Following the frames from the start of the segment tells.
-            if align(&segment, &header, lsn, end)? == lsn { Err(reader.corruption(stop)) } else { Err(not_found(lsn)) }
+            if align(&segment, &header, lsn, end, false)? == lsn {
+                Err(reader.corruption(stop))
+            } else {
+                Err(not_found(lsn))
+            }
         }
     }
 }
 
-fn not_found(lsn: Lsn) -> Error {
+pub(crate) fn not_found(lsn: Lsn) -> Error {
     Error::new(ErrorKind::NotFound, "read record", "no record starts at this LSN").at_lsn(lsn)
 }
 
@@ -564,160 +584,6 @@ pub(crate) fn read_live(shared: &Shared, lsn: Lsn) -> Result<Record> {
                     _ => Err(error),
                 }
             })
-        }
-    }
-}
-
-/// Reads a live log and waits for more as records become durable, across rotation.
-#[derive(Debug)]
-pub struct Follower {
-    reader: Reader,
-    shared: Arc<Shared>,
-}
-
-impl Follower {
-    pub(crate) fn new(shared: Arc<Shared>, from: Lsn) -> Result<Follower> {
-        Ok(Follower { reader: Reader::live(Arc::clone(&shared), from)?, shared })
-    }
-
-    /// The LSN from which it reads on.
-    pub fn position_lsn(&self) -> Lsn {
-        self.reader.position_lsn()
-    }
-
-    /// The next record, waiting until there is one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reader::next_record`]; [`ErrorKind::Closed`] once the log was closed and everything was read;
-    /// [`ErrorKind::Poisoned`] if no further record can become durable.
-    pub fn next_record(&mut self) -> Result<Record> {
-        loop {
-            if let Some(record) = self.step(None)? {
-                return Ok(record);
-            }
-        }
-    }
-
-    /// The next record, or `None` if there is none within `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Follower::next_record`].
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Record>> {
-        let deadline = Instant::now() + timeout;
-        loop {
-            if let Some(record) = self.step(Some(deadline))? {
-                return Ok(Some(record));
-            }
-            if Instant::now() >= deadline {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn step(&mut self, deadline: Option<Instant>) -> Result<Option<Record>> {
-        let marks = &self.shared.commit.marks;
-        let seen = marks.changed.count();
-        let durable = marks.durable();
-        if let Some(record) = self.reader.owned()? {
-            return Ok(Some(record));
-        }
-        if marks.durable_past(durable)? {
-            return Ok(None);
-        }
-        if self.shared.commit.is_closed() {
-            let error = Error::new(ErrorKind::Closed, "follow log", "the log was closed and everything was read");
-            return Err(error.at_lsn(self.position_lsn()));
-        }
-        marks.changed.wait(seen, deadline);
-        Ok(None)
-    }
-}
-
-impl Iterator for Follower {
-    type Item = Result<Record>;
-
-    fn next(&mut self) -> Option<Result<Record>> {
-        Some(self.next_record())
-    }
-}
-
-/// A log opened for reading only, from any process, without a lock; it never changes a byte.
-///
-/// It sees what is valid on disk, also while another process writes. What lies above the witnessed LSN may not be durable
-/// yet: [`Reader::witnessed_lsn`] and [`LogEnd::witness_lsn`] tell from where on.
-#[derive(Clone, Debug)]
-pub struct LogReader {
-    dir: LogDir,
-    control: Control,
-}
-
-impl LogReader {
-    /// Opens the log in `dir`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::Corruption`] or [`ErrorKind::UnsupportedVersion`] if its control
-    /// file cannot be read.
-    pub fn open(dir: impl AsRef<Path>) -> Result<LogReader> {
-        LogReader::open_with(&RealFileSystem, dir)
-    }
-
-    /// Opens the log in `dir` of another file system.
-    ///
-    /// # Errors
-    ///
-    /// As [`LogReader::open`].
-    pub fn open_with(fs: &dyn FileSystem, dir: impl AsRef<Path>) -> Result<LogReader> {
-        let dir = LogDir::open(fs, dir.as_ref())?;
-        let fail =
-            |kind, why: String| Err(Error::new(kind, "open control file", why).at_path(dir.path_of(name::CONTROL)));
-        match read_control(&dir)? {
-            ControlState::Valid(control) => Ok(LogReader { dir, control }),
-            ControlState::Newer(why) => fail(ErrorKind::UnsupportedVersion, why),
-            ControlState::Damaged(why) => fail(ErrorKind::Corruption, why),
-            ControlState::Missing => {
-                let has_segments = dir.list()?.iter().any(|name| matches!(name::parse(name), FileName::Segment(_)));
-                if has_segments {
-                    return fail(ErrorKind::Corruption, "it is missing, although there are segments".to_owned());
-                }
-                let error = Error::new(ErrorKind::NotFound, "open log", "there is no log in the directory");
-                Err(error.at_path(dir.path()))
-            }
-        }
-    }
-
-    /// What identifies the log.
-    pub fn log_id(&self) -> LogId {
-        self.control.log_id
-    }
-
-    /// The start of the log when it was opened.
-    pub fn start_lsn(&self) -> Lsn {
-        self.control.start
-    }
-
-    /// A reader of the records from `from` on; [`Lsn::ZERO`] stands for the oldest.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Truncated`] if `from` lies before the start of the log.
-    pub fn reader(&self, from: Lsn) -> Result<Reader> {
-        let source = Source::Files { dir: self.dir.clone(), log_id: self.control.log_id };
-        Reader::new(source, from, self.control.start)
-    }
-
-    /// The record at `lsn`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NotFound`] if no record starts there, [`ErrorKind::Truncated`], [`ErrorKind::Corruption`], [`ErrorKind::Io`].
-    pub fn read(&self, lsn: Lsn) -> Result<Record> {
-        let mut reader = self.reader(lsn)?;
-        match reader.owned()? {
-            Some(record) if record.lsn == lsn => Ok(record),
-            _ => Err(not_found(lsn)),
         }
     }
 }

@@ -66,8 +66,8 @@ impl Ticket {
     ///
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if the time passes first; the record stays appended and may be waited for again.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Lsn> {
-        let deadline = Instant::now() + timeout;
-        self.shared.commit.wait_passively(self.target, Some(deadline)).map(|()| self.lsn)
+        let deadline = Instant::now().checked_add(timeout);
+        self.shared.commit.wait_passively(self.target, deadline).map(|()| self.lsn)
     }
 
     /// Calls `callback` once the record is acknowledged or has failed: on the log's background thread, in LSN order, or in
@@ -171,7 +171,7 @@ impl DurableSubscription {
     ///
     /// As [`DurableSubscription::recv`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Lsn>> {
-        self.recv_until(Some(Instant::now() + timeout))
+        self.recv_until(Instant::now().checked_add(timeout))
     }
 
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Option<Lsn>> {

@@ -284,7 +284,10 @@ fn cut(shared: &Shared, structure: &mut Structure, lsn: Lsn) -> Result<Truncatio
     commit_or_poison(shared, temp)?;
     // The cut is committed. What fails now poisons the log, because its active segment is gone; a reopen finishes the cut.
     let rest = finish_cut(shared, structure, &links[index + 1..], &header, end, last_checksum);
-    rest.inspect_err(|error| shared.commit.poison(error.clone()))?;
+    if let Err(error) = rest {
+        shared.commit.poison(error);
+        shared.commit.marks.check()?;
+    }
     let removed = (links.len() - index - 1) as u64;
     crate::observe::truncated(shared.chain.start(), end, removed);
     Ok(Truncation { end_lsn: end, segments_removed: removed, boundary: Boundary::Rewritten, ..untouched(shared) })

@@ -2,32 +2,24 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
-use crate::clock::{Clock, SystemClock};
-use crate::commit::{Commit, Demand, Input, Parts};
-use crate::config::{Background, Config, SyncMode};
+use crate::append::{AppendOptions, Batch, BatchLsns, batch_inputs, input};
+use crate::commit::Demand;
+use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
-use crate::fs::durable::{LogDir, create_dir_durable};
-use crate::fs::{FileSystem, RealFileSystem};
+use crate::follow::Follower;
+use crate::hold::{Hold, HoldInfo};
 use crate::lsn::Lsn;
-use crate::metrics::{Metrics, Stats};
-use crate::prepare::Preparer;
-use crate::record::{LogId, RecordType, payload_checksum};
-use crate::recover::recover;
-use crate::report::{Progress, RecoveryReport};
-use crate::segment::chain::Chain;
-use crate::segment::writer::ActiveSegment;
-use crate::shared::{Holds, Shared, Structure};
-use crate::tail::{Follower, Reader, Record, read_live};
+use crate::metrics::Stats;
+use crate::opener::{Handle, Opener};
+use crate::record::LogId;
+use crate::report::RecoveryReport;
+use crate::shared::Shared;
+use crate::tail::{Reader, Record, read_live};
 use crate::ticket::{DurableSubscription, Ticket};
 use crate::truncate::{TruncatePolicy, Truncation, truncate_after, truncate_before};
-use crate::watermark::{Durability, Target, Watermark};
+use crate::watermark::{Durability, Target};
 
 /// A write-ahead log, open for writing.
 ///
@@ -38,57 +30,7 @@ pub struct Wal {
     handle: Arc<Handle>,
 }
 
-#[derive(Debug)]
-struct Handle {
-    shared: Arc<Shared>,
-    background: Mutex<Option<JoinHandle<()>>>,
-    preparation: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// Opens a log with more than its settings: another file system or clock, a progress callback.
-pub struct Opener {
-    config: Config,
-    fs: Arc<dyn FileSystem>,
-    clock: Arc<dyn Clock>,
-    log_id: Option<LogId>,
-    progress: Box<dyn Fn(Progress) + Send + Sync>,
-}
-
-impl std::fmt::Debug for Opener {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opener").field("config", &self.config).field("fs", &self.fs).finish_non_exhaustive()
-    }
-}
-
 impl Opener {
-    /// Uses `fs` instead of the operating system's file system.
-    #[must_use]
-    pub fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Opener {
-        self.fs = fs;
-        self
-    }
-
-    /// Uses `clock` instead of the operating system's clock.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Opener {
-        self.clock = clock;
-        self
-    }
-
-    /// Gives a log that is created this id instead of a random one, so that two runs write the same bytes.
-    #[must_use]
-    pub fn log_id(mut self, id: [u8; 16]) -> Opener {
-        self.log_id = Some(LogId(id));
-        self
-    }
-
-    /// Calls `progress` now and then while the segments are read.
-    #[must_use]
-    pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Opener {
-        self.progress = Box::new(progress);
-        self
-    }
-
     /// Opens the log in `dir`, creating the directory and the log if they are missing and the settings allow it.
     ///
     /// # Errors
@@ -97,270 +39,8 @@ impl Opener {
     /// [`ErrorKind::NotFound`] if there is none and `create` is off, [`ErrorKind::Invalid`] for a setting out of range,
     /// [`ErrorKind::Full`], [`ErrorKind::Io`]. Whenever it fails, what was in the log still is.
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Wal> {
-        let config = self.config.validated()?;
-        let path = dir.as_ref();
-        let dir = match LogDir::open(&*self.fs, path) {
-            Err(error) if error.kind() == ErrorKind::NotFound && config.create => {
-                create_dir_durable(&*self.fs, path)?;
-                LogDir::open(&*self.fs, path)?
-            }
-            other => other?,
-        };
-        if !config.create && !dir.list()?.iter().any(|name| name == crate::segment::name::CONTROL) {
-            // Not even the lock file is created where there is no log.
-            let survey = crate::recover::survey::survey(&dir, crate::recover::survey::Reach::Tail(0), &|_, _| {})?;
-            return Err(match crate::recover::decide::decide(&survey) {
-                crate::recover::decide::Decision::Fail(error) => error.at_path(path),
-                _ => Error::new(ErrorKind::NotFound, "open log", "there is no log in the directory").at_path(path),
-            });
-        }
-        let Some(lock) = dir.lock()? else {
-            let detail = "another handle, in this process or another, has it open for writing";
-            return Err(Error::new(ErrorKind::InUse, "open log", detail).at_path(path));
-        };
-        if !dir.list()?.iter().any(|name| name == crate::segment::name::CONTROL) {
-            // The log is created, or its creation is finished: the directory's own entry must be durable as well.
-            create_dir_durable(&*self.fs, path)?;
-        }
-        let progress = |bytes_done, bytes_total| (self.progress)(Progress { bytes_done, bytes_total });
-        let recovered = recover(&dir, &config, &*self.clock, self.log_id, &progress)?;
-
-        let metrics = Arc::new(Metrics::default());
-        metrics.recovery.record_duration(recovered.report.duration);
-        let chain = Arc::new(Chain::new(recovered.control.start, recovered.links));
-        let (active, is_direct) = choose_write_path(&dir, &config, recovered.active, recovered.next_lsn)?;
-        let preparer = Arc::new(Preparer::new(dir.clone(), Arc::clone(&metrics), &config, is_direct));
-        let background = Arc::new(Event::default());
-        let preparation = Arc::new(Event::default());
-        let (sender, callbacks) = crossbeam_channel::unbounded();
-        let marks = Arc::new(Watermark::new(recovered.next_lsn, sender, Arc::clone(&background)));
-        let parts = Parts {
-            config: config.clone(),
-            clock: Arc::clone(&self.clock),
-            metrics: Arc::clone(&metrics),
-            chain: Arc::clone(&chain),
-            preparer: Arc::clone(&preparer),
-            background: Arc::clone(&background),
-            preparation: Arc::clone(&preparation),
-        };
-        let commit = Commit::new(parts, marks, active, recovered.next_lsn, recovered.last_checksum)?;
-        let shared = Arc::new(Shared {
-            dir,
-            config,
-            clock: self.clock,
-            metrics,
-            chain,
-            preparer,
-            commit,
-            is_direct,
-            log_id: recovered.control.log_id,
-            report: recovered.report,
-            structure: Mutex::new(Structure { control: recovered.control, lock: Some(lock), is_closed: false }),
-            holds: Mutex::new(Holds::default()),
-            background,
-            preparation,
-            is_stopping: AtomicBool::new(false),
-            callbacks,
-        });
-        let handle = Handle { shared, background: Mutex::default(), preparation: Mutex::default() };
-        if handle.shared.config.background == Background::Threads {
-            handle.start_threads()?;
-        }
-        handle.shared.commit.prefetch_segment();
-        Ok(Wal { handle: Arc::new(handle) })
+        self.open_handle(dir.as_ref()).map(|handle| Wal { handle: Arc::new(handle) })
     }
-}
-
-/// Direct I/O in `sync` mode where it works, the page cache otherwise.
-fn choose_write_path(
-    dir: &LogDir,
-    config: &Config,
-    active: Arc<ActiveSegment>,
-    end: Lsn,
-) -> Result<(Arc<ActiveSegment>, bool)> {
-    if config.sync_mode != SyncMode::Sync || !config.direct_io {
-        return Ok((active, false));
-    }
-    let direct = active.with_direct(dir)?;
-    if direct.probe_direct(end)? { Ok((direct, true)) } else { Ok((active, false)) }
-}
-
-impl Handle {
-    fn start_threads(&self) -> Result<()> {
-        let background = self.spawn("wal-background", |shared| {
-            loop {
-                let seen = shared.background.count();
-                shared.run_callbacks();
-                shared.commit.run_background();
-                if shared.is_stopping() {
-                    return;
-                }
-                shared.background.wait(seen, shared.commit.next_deadline());
-            }
-        })?;
-        *self.background.lock() = Some(background);
-        let preparation = self.spawn("wal-prepare", |shared| {
-            loop {
-                let seen = shared.preparation.count();
-                if shared.commit.is_closed() {
-                    return;
-                }
-                shared.commit.prepare_requested();
-                shared.preparation.wait(seen, None);
-            }
-        })?;
-        *self.preparation.lock() = Some(preparation);
-        Ok(())
-    }
-
-    fn spawn(&self, name: &str, run: fn(&Shared)) -> Result<JoinHandle<()>> {
-        let shared = Arc::clone(&self.shared);
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || run(&shared))
-            .map_err(|error| Error::io("start background thread of", self.shared.dir.path(), error))
-    }
-
-    fn join(&self, thread: &Mutex<Option<JoinHandle<()>>>) {
-        let thread = thread.lock().take();
-        // A callback may close the log; the thread that runs it ends by itself afterwards.
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id())
-            && thread.join().is_err()
-        {
-            let detail = "a background thread of the log panicked";
-            self.shared.commit.poison(Error::new(ErrorKind::Io, "run background of log", detail));
-        }
-    }
-
-    fn close(&self) -> Result<()> {
-        self.shared.close(|| self.join(&self.background), || self.join(&self.preparation))
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            crate::observe::close_failed(&error);
-        }
-    }
-}
-
-/// How one append differs from the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AppendOptions {
-    record_type: RecordType,
-    durability: Option<Durability>,
-    use_reserve: bool,
-}
-
-impl AppendOptions {
-    /// Nothing differs.
-    pub fn new() -> AppendOptions {
-        AppendOptions::default()
-    }
-
-    /// The record has this type. Records of a [`Batch`] have their own.
-    #[must_use]
-    pub fn record_type(mut self, record_type: RecordType) -> AppendOptions {
-        self.record_type = record_type;
-        self
-    }
-
-    /// The append is acknowledged when its record is this safe, whatever the mode.
-    #[must_use]
-    pub fn durability(mut self, durability: Durability) -> AppendOptions {
-        self.durability = Some(durability);
-        self
-    }
-
-    /// The record may use the end of the segment that is kept free for a full disk: for a checkpoint record, with which space can be
-    /// freed.
-    #[must_use]
-    pub fn use_reserve(mut self) -> AppendOptions {
-        self.use_reserve = true;
-        self
-    }
-}
-
-/// Records that are appended as one: after a crash all of them are there or none.
-#[derive(Clone, Debug, Default)]
-pub struct Batch<'a> {
-    records: Vec<(RecordType, &'a [u8])>,
-}
-
-impl<'a> Batch<'a> {
-    /// A batch without records.
-    pub fn new() -> Batch<'a> {
-        Batch::default()
-    }
-
-    /// Adds a record of type 0.
-    pub fn push(&mut self, payload: &'a [u8]) -> &mut Batch<'a> {
-        self.push_typed(RecordType::DEFAULT, payload)
-    }
-
-    /// Adds a record.
-    pub fn push_typed(&mut self, record_type: RecordType, payload: &'a [u8]) -> &mut Batch<'a> {
-        self.records.push((record_type, payload));
-        self
-    }
-
-    /// How many records it has.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-}
-
-/// Where the records of a batch are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchLsns {
-    /// The LSN of the first record.
-    pub first: Lsn,
-    /// The LSN of the last record.
-    pub last: Lsn,
-    /// Where the last record ends: the batch is durable once the durable LSN reaches this.
-    pub end: Lsn,
-}
-
-/// Keeps the log from `lsn` on from being truncated, until it is dropped.
-#[derive(Debug)]
-pub struct Hold {
-    shared: Arc<Shared>,
-    id: u64,
-}
-
-/// A hold, as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HoldInfo {
-    /// Who holds.
-    pub name: String,
-    /// From where on the log is kept.
-    pub lsn: Lsn,
-}
-
-impl Hold {
-    /// The log before `lsn` is needed no more. Moving back is ignored.
-    pub fn advance(&self, lsn: Lsn) {
-        if let Some((_, held)) = self.shared.holds.lock().by_id.get_mut(&self.id) {
-            *held = lsn.max(*held);
-        }
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.shared.holds.lock().by_id.remove(&self.id);
-    }
-}
-
-fn input(record_type: RecordType, payload: &[u8]) -> Input<'_> {
-    Input { record_type, payload, checksum: payload_checksum(payload) }
 }
 
 impl Wal {
@@ -375,13 +55,7 @@ impl Wal {
 
     /// An [`Opener`], to set more than the settings.
     pub fn opener(config: Config) -> Opener {
-        Opener {
-            config,
-            fs: Arc::new(RealFileSystem),
-            clock: Arc::new(SystemClock::default()),
-            log_id: None,
-            progress: Box::new(|_| {}),
-        }
+        Opener::new(config)
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -502,7 +176,7 @@ impl Wal {
     /// As [`Wal::wait_durable`]; [`ErrorKind::TimedOut`].
     pub fn wait_durable_timeout(&self, lsn: Lsn, timeout: Duration) -> Result<Lsn> {
         let target = self.durable_target(lsn)?;
-        self.shared().commit.wait_passively(target, Some(Instant::now() + timeout))?;
+        self.shared().commit.wait_passively(target, Instant::now().checked_add(timeout))?;
         Ok(self.durable_lsn())
     }
 
@@ -647,29 +321,12 @@ impl Wal {
     ///
     /// [`ErrorKind::Truncated`] if the log starts behind `lsn` already.
     pub fn hold(&self, name: &str, lsn: Lsn) -> Result<Hold> {
-        // Taken before the start is looked at, so that no truncation slips in between.
-        let shared = Arc::clone(self.shared());
-        let structure = shared.structure.lock();
-        if lsn < shared.chain.start() {
-            let detail = format!("the log starts at LSN {} already", shared.chain.start());
-            return Err(Error::new(ErrorKind::Truncated, "hold log", detail).at_lsn(lsn));
-        }
-        let mut holds = shared.holds.lock();
-        let id = holds.next_id;
-        holds.next_id += 1;
-        holds.by_id.insert(id, (name.to_owned(), lsn));
-        drop(holds);
-        drop(structure);
-        Ok(Hold { shared, id })
+        Hold::take(Arc::clone(self.shared()), name, lsn)
     }
 
     /// All holds, oldest LSN first.
     pub fn holds(&self) -> Vec<HoldInfo> {
-        let holds = self.shared().holds.lock();
-        let mut list: Vec<HoldInfo> =
-            holds.by_id.values().map(|(name, lsn)| HoldInfo { name: name.clone(), lsn: *lsn }).collect();
-        list.sort_by_key(|hold| hold.lsn);
-        list
+        Hold::list(self.shared())
     }
 
     /// What the open found and did.
@@ -713,11 +370,4 @@ impl Wal {
     pub fn close(&self) -> Result<()> {
         self.handle.close()
     }
-}
-
-fn batch_inputs<'a>(batch: &Batch<'a>) -> Result<Vec<Input<'a>>> {
-    if batch.is_empty() {
-        return Err(Error::new(ErrorKind::Invalid, "append batch", "it has no records"));
-    }
-    Ok(batch.records.iter().map(|(record_type, payload)| input(*record_type, payload)).collect())
 }

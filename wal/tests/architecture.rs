@@ -17,14 +17,16 @@ const LADDER: &[&[&str]] = &[
     &["report"],
     &["recover"],
     &["shared", "inspect"],
-    &["truncate", "tail", "ticket"],
+    &["truncate", "tail", "ticket", "append", "hold"],
+    &["follow", "log_reader"],
+    &["opener"],
     &["wal"],
     &["lib"],
 ];
 
 /// The longest file, and those that are longer. An exception that is not needed any more is an error, so the list only shrinks.
 const LINES_MAX: usize = 650;
-const LONGER_FILES: &[(&str, usize)] = &[("tail.rs", 680), ("wal.rs", 750)];
+const LONGER_FILES: &[(&str, usize)] = &[];
 
 /// A file below `wal/src`.
 struct Source {
@@ -308,7 +310,7 @@ fn every_module_of_the_ladder_exists_and_every_file_is_a_module() {
 fn a_file_system_is_chosen_only_where_a_log_is_opened() {
     let sources = sources();
     let chosen = places_outside(&sources, "RealFileSystem", &["fs/mod.rs", "fs/real.rs"]);
-    let allowed = ["tail.rs", "wal.rs"];
+    let allowed = ["log_reader.rs", "opener.rs"];
     assert!(
         chosen.len() == 4
             && allowed.iter().all(|path| chosen.iter().filter(|place| place.starts_with(path)).count() == 2),

@@ -11,8 +11,9 @@ use super::{Commit, TIMED_APPENDS};
 use crate::buffer::BLOCK_BYTES;
 use crate::config::{Background, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
 use crate::lsn::Lsn;
-use crate::record::{padding_header, stamp};
+use crate::record::{FRAME_HEADER_BYTES, padding_header, stamp};
 use crate::segment::header::SegmentHeader;
 use crate::segment::writer::{ActiveSegment, ReadySegment};
 use crate::watermark::{Durability, Target};
@@ -170,8 +171,11 @@ impl Commit {
             Some(sequence) => self.groups_done[(sequence & 1) as usize].wake_one(),
             None => {
                 self.parts.background.wake_all();
-                // Without a background thread those who wait passively take turns.
-                self.marks.changed.wake_all();
+                if self.parts.config.background == Background::Inline {
+                    // Without a background thread whoever waits takes his turn.
+                    self.marks.changed.wake_all();
+                    self.groups_done.iter().for_each(Event::wake_all);
+                }
             }
         }
     }
@@ -243,15 +247,29 @@ impl Commit {
         let is_timed = group.wants_sync || group.sequence.is_multiple_of(TIMED_APPENDS);
         let started = is_timed.then(Instant::now);
         let content = group.bytes.len();
+        if segment.is_recycled {
+            // Zeros behind the last frame, so that what was here before is not taken for a torn write. The next group goes over them.
+            let room = segment.limit.distance_from(group.end) as usize;
+            group.bytes.extend_zeros(FRAME_HEADER_BYTES.min(room));
+        }
         let result = match &segment.direct {
             Some(direct) => {
-                group.bytes.extend_zeros(content.next_multiple_of(BLOCK_BYTES) - content);
+                let unpadded = group.bytes.len();
+                group.bytes.extend_zeros(unpadded.next_multiple_of(BLOCK_BYTES) - unpadded);
                 direct.write_at(group.bytes.as_slice(), offset)
             }
             None => segment.file.write_at(group.bytes.as_slice(), offset),
         };
         if let Err(error) = result {
             if error.is_full() {
+                // Frames that got through are not to be found by a recovery before padding takes their place. If this fails too there
+                // was no room for them either.
+                let blank = segment.file.write_at(&[0; FRAME_HEADER_BYTES], segment.offset_of(group.first));
+                if let Err(second) = blank
+                    && !second.is_full()
+                {
+                    return Err(second.at_lsn(group.first));
+                }
                 tail.holes.push(Hole { segment, first: group.first, needs_header: group.starts_segment });
             }
             return Err(error.at_lsn(group.first));
@@ -474,8 +492,14 @@ impl Commit {
         if tail.hole().is_none() {
             return Ok(());
         }
-        self.fill_holes_to(&mut tail, end, self.marks.durable())?;
+        let filled = self.fill_holes_to(&mut tail, end, self.marks.durable());
         drop(tail);
+        if let Err(error) = &filled
+            && !error.is_full()
+        {
+            self.poison(error.clone());
+        }
+        filled?;
         self.marks.publish_written(end);
         self.sync_to(end)
     }

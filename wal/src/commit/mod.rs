@@ -59,6 +59,18 @@ pub(crate) struct Demand {
     pub(crate) use_reserve: bool,
 }
 
+/// Poisons the log if the thread dies that prepares a segment, because appends wait for it.
+struct PreparationGuard<'a>(&'a Commit);
+
+impl Drop for PreparationGuard<'_> {
+    fn drop(&mut self) {
+        if matches!(self.0.queue.lock().next_segment, Next::Preparing) {
+            let detail = "the thread that was preparing a segment panicked";
+            self.0.poison(Error::new(ErrorKind::Io, "prepare segment", detail));
+        }
+    }
+}
+
 /// The commit path. All methods may be called by any thread.
 #[derive(Debug)]
 pub(crate) struct Commit {
@@ -297,6 +309,7 @@ impl Commit {
         queue.next_segment = Next::Preparing;
         let number = queue.segment.number + 1;
         drop(queue);
+        let _guard = PreparationGuard(self);
         let next = match self.parts.preparer.prepare(number) {
             Ok(ready) => Next::Ready(ready),
             Err(failure) => {

@@ -114,7 +114,8 @@ impl Commit {
     /// reached or too many sealed segments wait.
     pub(super) fn note_unsynced(&self) -> bool {
         match self.parts.config.sync_mode {
-            SyncMode::Sync => false,
+            // Only appends that ask for less than the mode leave anything unsynced here.
+            SyncMode::Sync => self.sync.lock().dirty.len() > 1 + UNSYNCED_SEGMENTS_MAX,
             SyncMode::Batch { bytes, .. } => {
                 let mut state = self.sync.lock();
                 let is_first = state.unsynced_since.is_none();

@@ -40,7 +40,7 @@ pub(crate) struct Temp {
 #[derive(Debug)]
 pub(crate) struct CommitError {
     pub(crate) error: Error,
-    /// The rename was done and the directory sync failed: nobody knows what a crash would leave.
+    /// The rename or the directory sync failed: nobody knows what is there, nor what a crash would leave.
     pub(crate) is_unsure: bool,
 }
 
@@ -175,10 +175,16 @@ impl LogDir {
 
     /// Renames a synced temp file over its final name and syncs the directory: the one way in which anything is replaced.
     pub(crate) fn commit(&self, temp: Temp) -> Result<(), CommitError> {
-        if let Err(error) = self.rename(&temp.temp, &temp.name) {
-            return Err(CommitError { error: self.discard(&temp.temp, error), is_unsure: false });
+        self.rename_durably(&temp.temp, &temp.name)
+    }
+
+    /// Renames a file and syncs the directory. Only a rename that was refused for want of space is known not to have happened, and then the
+    /// old name is removed.
+    pub(crate) fn rename_durably(&self, from: &str, to: &str) -> Result<(), CommitError> {
+        match self.rename(from, to) {
+            Err(error) if error.is_full() => Err(CommitError { error: self.discard(from, error), is_unsure: false }),
+            result => result.and_then(|()| self.sync()).map_err(|error| CommitError { error, is_unsure: true }),
         }
-        self.sync().map_err(|error| CommitError { error, is_unsure: true })
     }
 
     /// Abandons a temp file.

@@ -95,15 +95,14 @@ pub(crate) fn create_active(dir: &LogDir, header: SegmentHeader, room: u64) -> R
 }
 
 fn create_active_with(dir: &LogDir, header: SegmentHeader, room: u64) -> Result<Arc<ActiveSegment>> {
-    let header = SegmentHeader { limit: header.base.advance(room), ..header };
+    let header = SegmentHeader { limit: header.base.advance(room).min(Lsn::LIMIT), ..header };
     let prepared = name::prepare(header.segment);
     let file = dir.create_filled(&prepared, |file| {
         file.write_at(&header.encode(), 0)?;
         file.write_zeros(HEADER_BYTES, HEADER_BYTES + room)
     })?;
     let name = name::segment(header.segment);
-    dir.rename(&prepared, &name)?;
-    dir.sync()?;
+    dir.rename_durably(&prepared, &name)?;
     let file = file.renamed(dir.path_of(&name));
     Ok(ActiveSegment::from_header(&header, header.limit, file, None))
 }
@@ -123,8 +122,14 @@ impl Apply<'_> {
     fn create(&mut self, log_id: LogId) -> Result<Recovered> {
         // Nothing here was ever used: an earlier creation died before its control file got its name.
         let unused: Vec<String> = self.survey.orphans.iter().map(|segment| name::segment(segment.number)).collect();
-        for name in unused.into_iter().chain(std::mem::take(&mut self.survey.stranded)) {
+        for name in unused {
             self.sweep(&name)?;
+        }
+        // A control temp beside nothing is how far that creation came; a segment's temp is evidence of something else.
+        let control_temp = name::temp(name::CONTROL);
+        if self.survey.stranded.contains(&control_temp) {
+            self.survey.stranded.retain(|name| *name != control_temp);
+            self.sweep(&control_temp)?;
         }
         self.sweep_leftovers()?;
         let first = self.config.first_lsn;
@@ -253,7 +258,7 @@ impl Apply<'_> {
             let own = if let HeaderState::Valid(header) = &torn.header { header.limit } else { Lsn::ZERO };
             limit = limit.advance(room.max(torn.file_bytes.saturating_sub(HEADER_BYTES)) & !7).max(own);
         }
-        limit
+        limit.min(Lsn::LIMIT)
     }
 
     fn epoch_max(&self) -> u64 {

@@ -107,12 +107,6 @@ impl SegmentReader {
         self.scanner.extend_to(end);
     }
 
-    /// Forgets what was read ahead, so that the next look reads the file again.
-    pub(crate) fn forget_buffer(&mut self) {
-        self.buffer.clear();
-        self.buffer_lsn = self.scanner.lsn();
-    }
-
     /// The next frame, or why there is none. Reading on after a stop is possible: it looks at the same place again.
     pub(crate) fn next(&mut self) -> Result<Found<'_>> {
         Ok(match self.advance()? {

@@ -17,6 +17,8 @@ pub(crate) struct ReadySegment {
     pub(crate) file: LogFile,
     pub(crate) direct: Option<LogFile>,
     pub(crate) file_bytes: u64,
+    /// It was used before, and what it held then is still in it.
+    pub(crate) is_recycled: bool,
 }
 
 /// A segment that takes records. The descriptor that wrote them stays open until they are synced, because a write-back error
@@ -33,6 +35,8 @@ pub(crate) struct ActiveSegment {
     pub(crate) file: LogFile,
     /// The same file, opened for whole-block writes that are durable when they return. If it is there, all groups go through it.
     pub(crate) direct: Option<LogFile>,
+    /// Behind what is written stand stale bytes, not zeros.
+    pub(crate) is_recycled: bool,
 }
 
 impl ActiveSegment {
@@ -44,10 +48,11 @@ impl ActiveSegment {
             log_id: self.log_id,
             epoch: self.epoch,
             base,
-            limit: base.advance(ready.file_bytes - HEADER_BYTES),
+            limit: base.advance(ready.file_bytes - HEADER_BYTES).min(Lsn::LIMIT),
             identity: Identity::new(self.log_id, ready.number, self.epoch),
             file: ready.file,
             direct: ready.direct,
+            is_recycled: ready.is_recycled,
         })
     }
 
@@ -67,6 +72,7 @@ impl ActiveSegment {
             identity: header.identity(),
             file,
             direct,
+            is_recycled: false,
         })
     }
 

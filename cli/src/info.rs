@@ -1,0 +1,91 @@
+//! `walctl info`: what a log consists of.
+
+use wal::inspect::Depth;
+
+use crate::args::{InspectArgs, ReportFormat};
+use crate::failure::{Exit, Result};
+use crate::log::{LeftoverView, LogView, SegmentView, look};
+use crate::output::{Align, Out, Table, count, fields};
+use crate::size::show_bytes;
+
+/// Runs the command.
+pub(crate) fn run(args: &InspectArgs) -> Result<Exit> {
+    let surveyed = look(&args.dir, Depth::Tail)?;
+    let mut out = Out::new();
+    match args.format {
+        ReportFormat::Json => out.json_pretty(&surveyed.view)?,
+        ReportFormat::Table => show(&mut out, &surveyed.view)?,
+    }
+    out.finish()?;
+    surveyed.failure().map_or(Ok(Exit::Fine), Err)
+}
+
+/// Shows a log: its fields, its segments, its leftovers.
+pub(crate) fn show(out: &mut Out, view: &LogView) -> Result<()> {
+    summary(out, view)?;
+    out.line(format_args!(""))?;
+    out.table(&segments(&view.segments))?;
+    leftovers(out, &view.leftovers)
+}
+
+/// The fields of a log.
+pub(crate) fn summary(out: &mut Out, view: &LogView) -> Result<()> {
+    fields(
+        out,
+        &[
+            ("path", view.path.clone()),
+            ("log id", or_dash(view.log_id.as_deref())),
+            ("state", view.state.to_owned()),
+            ("start LSN", view.start_lsn.clone()),
+            ("end LSN", view.end_lsn.clone()),
+            ("durable witness", view.durable_witness.clone()),
+            ("checkpoint", or_dash(view.checkpoint.as_deref())),
+            ("records", view.records.map_or("not all read".to_owned(), |records| records.to_string())),
+            ("size", format!("{} in {}", show_bytes(view.bytes), count(view.segments.len() as u64, "segment file"))),
+            ("verdict", format!("{}: {}", view.verdict, view.explanation)),
+        ],
+    )
+}
+
+/// The segments of a log.
+pub(crate) fn segments(segments: &[SegmentView]) -> Table {
+    let mut table = Table::new(&[
+        ("SEGMENT", Align::Right),
+        ("BASE LSN", Align::Right),
+        ("END LSN", Align::Right),
+        ("RECORDS", Align::Right),
+        ("BYTES", Align::Right),
+        ("STATE", Align::Left),
+    ]);
+    for segment in segments {
+        table.row(vec![
+            segment.number.to_string(),
+            or_dash(segment.base_lsn.as_deref()),
+            or_dash(segment.end_lsn.as_deref()),
+            segment.records.map_or("-".to_owned(), |records| records.to_string()),
+            segment.bytes.to_string(),
+            match &segment.damage {
+                Some(damage) => format!("{}, {} at offset {}", segment.state, damage.kind, damage.offset),
+                None => segment.state.to_owned(),
+            },
+        ]);
+    }
+    table
+}
+
+/// The files that are no part of the log, if there are any.
+pub(crate) fn leftovers(out: &mut Out, leftovers: &[LeftoverView]) -> Result<()> {
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    out.line(format_args!(""))?;
+    let mut table = Table::new(&[("LEFTOVER", Align::Left), ("WHAT HAPPENS TO IT", Align::Left)]);
+    for leftover in leftovers {
+        table.row(vec![leftover.file.clone(), leftover.fate.to_owned()]);
+    }
+    out.table(&table)
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}

@@ -1,0 +1,210 @@
+//! `walctl truncate`: shows its plan, and carries it out when told to.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
+
+use wal::inspect::{Depth, Outcome};
+use wal::{Boundary, Config, LogReader, Lsn, TruncatePolicy, Truncation, Wal};
+
+use crate::args::{PolicyArg, TruncateArgs};
+use crate::failure::{Exit, Failure, Result};
+use crate::log::{Surveyed, is_of_the_log, is_unclean, look, recovery_words};
+use crate::output::{Out, count, say};
+use crate::size::show_bytes;
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+enum Cut {
+    Before(Lsn, TruncatePolicy),
+    After(Lsn),
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &TruncateArgs, is_quiet: bool) -> Result<Exit> {
+    let is_asking = args.apply && !args.yes;
+    if is_asking && !io::stdin().is_terminal() {
+        return Err(Failure::usage(
+            "--apply removes records for good and nobody can be asked here: give --yes as well",
+        ));
+    }
+    let cut = cut(args)?;
+    let surveyed = look(&args.dir, Depth::Tail)?;
+    if let Some(failure) = surveyed.failure() {
+        return Err(failure);
+    }
+    let plan = match cut {
+        Cut::Before(lsn, policy) => plan_before(&args.dir, &surveyed, lsn, policy)?,
+        Cut::After(lsn) => plan_after(&args.dir, &surveyed, lsn)?,
+    };
+    let mut out = Out::new();
+    plan.iter().try_for_each(|line| out.line(format_args!("{line}")))?;
+    out.finish()?;
+    if !args.apply {
+        if !is_quiet {
+            say(format_args!("walctl: nothing was changed; give --apply to carry it out"));
+        }
+        return Ok(Exit::Fine);
+    }
+    if is_asking && !confirm()? {
+        say(format_args!("walctl: nothing was changed"));
+        return Ok(Exit::Fine);
+    }
+    let truncation = apply(&args.dir, cut, &surveyed, is_quiet)?;
+    report(&mut out, &truncation)?;
+    out.finish()?;
+    Ok(Exit::Fine)
+}
+
+fn cut(args: &TruncateArgs) -> Result<Cut> {
+    let policy = match args.policy {
+        Some(PolicyArg::WholeSegments) => TruncatePolicy::WholeSegments,
+        Some(PolicyArg::Rewrite) | None => TruncatePolicy::RewriteBoundary,
+    };
+    match (args.before, args.after) {
+        (Some(lsn), None) => Ok(Cut::Before(lsn, policy)),
+        (None, Some(lsn)) => Ok(Cut::After(lsn)),
+        _ => Err(Failure::usage("give either --before or --after")),
+    }
+}
+
+fn refused(words: String) -> Failure {
+    Failure::Words(Exit::Refused, format!("refused: {words}; nothing was changed"))
+}
+
+fn checkpoint(surveyed: &Surveyed) -> Option<Lsn> {
+    surveyed.survey.control.as_ref().and_then(|control| control.checkpoint_lsn)
+}
+
+/// What is true of either plan.
+fn preface(surveyed: &Surveyed) -> Vec<String> {
+    let view = &surveyed.view;
+    let mut plan = vec![format!("log {}: LSN {} to {}, {}", view.path, view.start_lsn, view.end_lsn, view.state)];
+    if view.state == "in use" {
+        plan.push("the log is in use; it can be truncated from here only when its writer has closed it".to_owned());
+    } else if !matches!(surveyed.survey.outcome, Outcome::Clean) {
+        plan.push(format!("opening the log for this recovers it first: {}", view.explanation));
+    }
+    plan
+}
+
+fn plan_before(dir: &Path, surveyed: &Surveyed, lsn: Lsn, policy: TruncatePolicy) -> Result<Vec<String>> {
+    let survey = &surveyed.survey;
+    if lsn > survey.end_lsn {
+        return Err(refused(format!("LSN {lsn} is past the end of the log, {}", survey.end_lsn)));
+    }
+    if let Some(checkpoint) = checkpoint(surveyed).filter(|&checkpoint| lsn > checkpoint) {
+        return Err(refused(format!("LSN {lsn} is past the last checkpoint, {checkpoint}")));
+    }
+    let mut plan = preface(surveyed);
+    if lsn <= survey.start_lsn {
+        plan.push(format!("nothing to do: no record of the log is before LSN {lsn}"));
+        return Ok(plan);
+    }
+    // The LSN may lie within a record, and the log begins with a whole one.
+    let lsn = LogReader::open(dir)?.reader(lsn)?.next_record()?.map_or(lsn, |record| record.lsn);
+    plan.push(format!("remove the records before LSN {lsn}"));
+    let mut freed = 0;
+    for segment in survey.segments.iter().filter(|segment| is_of_the_log(segment)) {
+        let Some(base) = segment.base_lsn.filter(|&base| base < lsn) else { continue };
+        let name = &segment.file_name;
+        if segment.end_lsn.is_some_and(|end| end <= lsn) {
+            plan.push(format!("  remove   {name} ({})", show_bytes(segment.file_bytes)));
+            freed += segment.file_bytes;
+        } else if policy == TruncatePolicy::WholeSegments {
+            plan.push(format!("  keep     {name} as a whole; the log then starts at its base, LSN {base}"));
+        } else {
+            let dead = lsn.distance_from(base);
+            plan.push(format!("  rewrite  {name} without its first {}", show_bytes(dead)));
+            freed += dead;
+        }
+    }
+    plan.push(format!("about {} are freed", show_bytes(freed)));
+    Ok(plan)
+}
+
+fn plan_after(dir: &Path, surveyed: &Surveyed, lsn: Lsn) -> Result<Vec<String>> {
+    let survey = &surveyed.survey;
+    if lsn < survey.start_lsn {
+        return Err(refused(format!("LSN {lsn} is before the start of the log, {}", survey.start_lsn)));
+    }
+    if let Some(checkpoint) = checkpoint(surveyed).filter(|&checkpoint| lsn < checkpoint) {
+        return Err(refused(format!("LSN {lsn} is before the last checkpoint, {checkpoint}")));
+    }
+    let mut reader = LogReader::open(dir)?.reader(lsn)?;
+    match reader.next_record()? {
+        Some(record) if record.lsn == lsn => {}
+        _ => return Err(Failure::usage(format!("there is no record at LSN {lsn}"))),
+    }
+    let (mut records, mut bytes, mut first) = (0_u64, 0, None);
+    while let Some(record) = reader.next_record()? {
+        records += 1;
+        bytes += record.payload.len() as u64;
+        first.get_or_insert(record.lsn);
+    }
+    let mut plan = preface(surveyed);
+    let Some(first) = first else {
+        plan.push(format!("nothing to do: the record at LSN {lsn} is the last one"));
+        return Ok(plan);
+    };
+    plan.push(format!("keep the record at LSN {lsn} and everything before it"));
+    plan.push(format!("remove {} ({} of payload) from LSN {first} on", count(records, "record"), show_bytes(bytes)));
+    for segment in survey.segments.iter().filter(|segment| is_of_the_log(segment)) {
+        let name = &segment.file_name;
+        match (segment.base_lsn, segment.end_lsn) {
+            (Some(base), _) if base > lsn => plan.push(format!("  remove   {name}")),
+            (Some(base), Some(end)) if base <= lsn && end > lsn => {
+                plan.push(format!("  rewrite  {name} up to its new end"))
+            }
+            _ => {}
+        }
+    }
+    plan.push("the LSNs of what is removed are not used again".to_owned());
+    Ok(plan)
+}
+
+/// Asks on the terminal. The question goes to standard error, so that standard output holds the plan alone.
+fn confirm() -> Result<bool> {
+    let ask = |error| Failure::io("ask on the terminal", error);
+    io::stderr().lock().write_all(b"Remove these records for good? [y/N] ").map_err(ask)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(ask)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+fn apply(dir: &Path, cut: Cut, surveyed: &Surveyed, is_quiet: bool) -> Result<Truncation> {
+    // New segments are as large as those that are there: truncation is often asked for when space is short.
+    let largest = surveyed.survey.segments.iter().map(|segment| segment.file_bytes).max().unwrap_or(0);
+    let config = Config { create: false, segment_bytes_max: largest.clamp(8 << 10, 1 << 30), ..Config::default() };
+    let wal = Wal::open(dir, config)?;
+    if !is_quiet && is_unclean(wal.recovery_report()) {
+        say(format_args!("walctl: {}", recovery_words(wal.recovery_report())));
+    }
+    let truncation = match cut {
+        Cut::Before(lsn, policy) => wal.truncate_before_with(lsn, policy),
+        Cut::After(lsn) => wal.truncate_after(lsn),
+    };
+    // The log is closed in either case; a refusal is worth more to the caller than a failed close.
+    let closed = wal.close();
+    let truncation = truncation?;
+    closed?;
+    Ok(truncation)
+}
+
+/// Shows what a truncation did.
+pub(crate) fn report(out: &mut Out, truncation: &Truncation) -> Result<()> {
+    let boundary = match truncation.boundary {
+        Boundary::Untouched => "the boundary segment was not touched",
+        Boundary::Rewritten => "the boundary segment was rewritten",
+        Boundary::Deferred => {
+            "the disk is too full to rewrite the boundary segment; its dead bytes stay until the next truncation"
+        }
+    };
+    out.line(format_args!(
+        "done: LSN {} to {}, {} removed, {} freed, {boundary}; the next LSN is {}",
+        truncation.start_lsn,
+        truncation.end_lsn,
+        count(truncation.segments_removed, "segment"),
+        show_bytes(truncation.bytes_freed),
+        truncation.next_lsn,
+    ))
+}

@@ -1,0 +1,91 @@
+//! Reading a log from its files, without the writer's lock.
+
+use std::path::Path;
+
+use crate::control::Control;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::durable::LogDir;
+use crate::fs::{FileSystem, RealFileSystem};
+use crate::lsn::Lsn;
+use crate::record::LogId;
+use crate::recover::survey::{ControlState, read_control};
+use crate::segment::name::{self, FileName};
+use crate::tail::{Reader, Record, not_found};
+
+/// A log opened for reading only, from any process, without a lock; it never changes a byte.
+///
+/// It sees what is valid on disk, also while another process writes. What lies above the witnessed LSN may not be durable
+/// yet: [`Reader::witnessed_lsn`] and [`LogEnd::witness_lsn`] tell from where on.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    dir: LogDir,
+    control: Control,
+}
+
+impl LogReader {
+    /// Opens the log in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::Corruption`] or [`ErrorKind::UnsupportedVersion`] if its control
+    /// file cannot be read.
+    pub fn open(dir: impl AsRef<Path>) -> Result<LogReader> {
+        LogReader::open_with(&RealFileSystem, dir)
+    }
+
+    /// Opens the log in `dir` of another file system.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogReader::open`].
+    pub fn open_with(fs: &dyn FileSystem, dir: impl AsRef<Path>) -> Result<LogReader> {
+        let dir = LogDir::open(fs, dir.as_ref())?;
+        let fail =
+            |kind, why: String| Err(Error::new(kind, "open control file", why).at_path(dir.path_of(name::CONTROL)));
+        match read_control(&dir)? {
+            ControlState::Valid(control) => Ok(LogReader { dir, control }),
+            ControlState::Newer(why) => fail(ErrorKind::UnsupportedVersion, why),
+            ControlState::Damaged(why) => fail(ErrorKind::Corruption, why),
+            ControlState::Missing => {
+                let has_segments = dir.list()?.iter().any(|name| matches!(name::parse(name), FileName::Segment(_)));
+                if has_segments {
+                    return fail(ErrorKind::Corruption, "it is missing, although there are segments".to_owned());
+                }
+                let error = Error::new(ErrorKind::NotFound, "open log", "there is no log in the directory");
+                Err(error.at_path(dir.path()))
+            }
+        }
+    }
+
+    /// What identifies the log.
+    pub fn log_id(&self) -> LogId {
+        self.control.log_id
+    }
+
+    /// The start of the log when it was opened.
+    pub fn start_lsn(&self) -> Lsn {
+        self.control.start
+    }
+
+    /// A reader of the records from `from` on; [`Lsn::ZERO`] stands for the oldest.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Truncated`] if `from` lies before the start of the log.
+    pub fn reader(&self, from: Lsn) -> Result<Reader> {
+        Reader::files(self.dir.clone(), self.control.log_id, from, self.control.start)
+    }
+
+    /// The record at `lsn`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if no record starts there, [`ErrorKind::Truncated`], [`ErrorKind::Corruption`], [`ErrorKind::Io`].
+    pub fn read(&self, lsn: Lsn) -> Result<Record> {
+        let mut reader = self.reader(lsn)?;
+        match reader.owned()? {
+            Some(record) if record.lsn == lsn => Ok(record),
+            _ => Err(not_found(lsn)),
+        }
+    }
+}
