@@ -60,13 +60,16 @@ pub(crate) struct Demand {
 }
 
 /// Poisons the log if the thread dies that prepares a segment, because appends wait for it.
-struct PreparationGuard<'a>(&'a Commit);
+struct PreparationGuard<'a> {
+    commit: &'a Commit,
+    was_panicking: bool,
+}
 
 impl Drop for PreparationGuard<'_> {
     fn drop(&mut self) {
-        if matches!(self.0.queue.lock().next_segment, Next::Preparing) {
+        if std::thread::panicking() && !self.was_panicking {
             let detail = "the thread that was preparing a segment panicked";
-            self.0.poison(Error::new(ErrorKind::Io, "prepare segment", detail));
+            self.commit.poison(Error::new(ErrorKind::Io, "prepare segment", detail));
         }
     }
 }
@@ -309,7 +312,7 @@ impl Commit {
         queue.next_segment = Next::Preparing;
         let number = queue.segment.number + 1;
         drop(queue);
-        let _guard = PreparationGuard(self);
+        let _guard = PreparationGuard { commit: self, was_panicking: std::thread::panicking() };
         let next = match self.parts.preparer.prepare(number) {
             Ok(ready) => Next::Ready(ready),
             Err(failure) => {
