@@ -96,6 +96,7 @@ pub struct Reader {
     position: Lsn,
     /// The position was given by the caller and may lie between two frames.
     is_unaligned: bool,
+    has_read: bool,
     current: Option<Current>,
     cuts: u64,
     witness: Lsn,
@@ -118,6 +119,7 @@ impl Reader {
             source,
             position,
             is_unaligned: true,
+            has_read: false,
             current: None,
             cuts,
             witness: Lsn::ZERO,
@@ -190,6 +192,7 @@ impl Reader {
                         self.batch_checked_to = batch_end;
                     }
                     self.position = current.reader.lsn();
+                    self.has_read = true;
                     self.witness = self.witness.max(header.witness);
                     current.last_checksum = Some(header.checksum);
                     if !header.record_type.is_system() {
@@ -404,7 +407,7 @@ impl Reader {
             && next.log_id == log_id
             && next.segment == number + 1
             && next.epoch >= epoch
-            && (next.predecessor_end == self.position || self.is_in_gap_before(&next))
+            && (next.predecessor_end == self.position || self.is_in_gap_before(&next)?)
             && current.last_checksum.is_none_or(|checksum| checksum == next.predecessor_checksum)
         {
             self.position = next.base;
@@ -434,10 +437,10 @@ impl Reader {
         Ok(true)
     }
 
-    /// A reader that was told to start inside a gap goes on behind it.
-    fn is_in_gap_before(&self, next: &SegmentHeader) -> bool {
-        let has_read = self.current.as_ref().is_some_and(|current| current.last_checksum.is_some());
-        !has_read && next.predecessor_end < self.position && self.position < next.base
+    /// A reader that was told to start inside a gap goes on behind it. One that read its way there has seen records that were cut.
+    fn is_in_gap_before(&self, next: &SegmentHeader) -> Result<bool> {
+        let is_in_gap = next.predecessor_end < self.position && self.position < next.base;
+        if is_in_gap && self.has_read { Err(cut(self.position, next.predecessor_end)) } else { Ok(is_in_gap) }
     }
 
     /// There is nothing behind the position: says why.

@@ -271,7 +271,8 @@ fn cut(shared: &Shared, structure: &mut Structure, lsn: Lsn) -> Result<Truncatio
         // Above the epoch of every segment that is cut off, so that all of them are void. The active one's is the highest.
         epoch: active.epoch + 1,
         witness: next_lsn,
-        limit: next_lsn,
+        // Past the end, so that a reader that has read everything stands in the gap and is told.
+        limit: next_lsn.advance(8).min(Lsn::LIMIT),
         sealed_end: Some(end),
         created_micros: shared.clock.unix_micros(),
         ..header
