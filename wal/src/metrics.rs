@@ -58,6 +58,11 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// As [`Counter::add`] where the caller holds a lock that all who add hold: no locked instruction.
+    pub(crate) fn add_under_lock(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -275,8 +275,8 @@ impl Commit {
             return Err(error.at_lsn(group.first));
         }
         let metrics = &self.parts.metrics;
-        metrics.groups.add(1);
-        metrics.written_bytes.add(group.bytes.len() as u64);
+        metrics.groups.add_under_lock(1);
+        metrics.written_bytes.add_under_lock(group.bytes.len() as u64);
         if let Some(started) = started {
             metrics.write.record_duration(started.elapsed());
             metrics.group_records.record(group.records);

@@ -35,6 +35,8 @@ pub(crate) use queue::{Input, Place};
 
 /// At most this much of a segment's end is kept for appends that may use the reserve.
 const RESERVE_MAX: u64 = 64 << 10;
+/// How often an append that waits for a write into the page cache looks before it sleeps.
+const SPINS: u32 = 100;
 /// In `batch` and `none` mode one append of this many is timed: reading the clock twice would cost a tenth of such an append.
 const TIMED_APPENDS: u64 = 64;
 
@@ -157,9 +159,13 @@ impl Commit {
     }
 
     fn start_timing(&self) -> Option<Instant> {
-        let is_timed = self.parts.config.sync_mode == SyncMode::Sync
-            || self.appends.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIMED_APPENDS);
-        is_timed.then(Instant::now)
+        if self.parts.config.sync_mode == SyncMode::Sync {
+            return Some(Instant::now());
+        }
+        // A lost count does not matter: this only spreads the samples.
+        let count = self.appends.load(Ordering::Relaxed);
+        self.appends.store(count.wrapping_add(1), Ordering::Relaxed);
+        count.is_multiple_of(TIMED_APPENDS).then(Instant::now)
     }
 
     /// Puts the records into the queue. If `may_lead` and nobody leads, the caller is the leader from then on, which the second
@@ -190,15 +196,17 @@ impl Commit {
         } else if may_lead {
             queue.groups.back_mut().expect("just pushed").candidates += 1;
         }
+        self.parts.metrics.records.add_under_lock(records);
+        self.parts.metrics.payload_bytes.add_under_lock(payload_bytes);
         let is_led = queue.is_led;
         drop(queue);
         if may_lead {
-            self.arrived.fetch_add(1, Ordering::Relaxed);
+            if self.parts.config.sync_mode == SyncMode::Sync {
+                self.arrived.fetch_add(1, Ordering::Relaxed);
+            }
         } else if !is_led {
             self.parts.background.wake_all();
         }
-        self.parts.metrics.records.add(records);
-        self.parts.metrics.payload_bytes.add(payload_bytes);
         Ok((place, leads))
     }
 
@@ -336,12 +344,24 @@ impl Commit {
             if let Some(outcome) = self.marks.outcome(target) {
                 return outcome;
             }
+            if target.durability == Durability::Written && self.spin(target) {
+                continue;
+            }
             if self.try_lead() {
                 self.lead(Some(target));
             } else {
                 event.wait(seen, None);
             }
         }
+    }
+
+    /// Looks for a moment whether the target is reached. A write into the page cache takes about a microsecond, sleeping and
+    /// being woken takes several.
+    fn spin(&self, target: Target) -> bool {
+        (0..SPINS).any(|_| {
+            std::hint::spin_loop();
+            self.marks.outcome(target).is_some()
+        })
     }
 
     /// Waits for a record that was submitted: joins the candidates of its group if that is still queued.
