@@ -72,6 +72,20 @@ fn copy_frames(source: &LogFile, old: &SegmentHeader, target: &LogFile, new: &Se
     target.write_at(&pending, offset)
 }
 
+/// Writes the header and the frames up to `end` again, over themselves, and syncs them: for when there is no room for a
+/// replacement. A crash meanwhile finds the same bytes, or those that were there before.
+pub(crate) fn write_again(file: &LogFile, header: &SegmentHeader, end: Lsn) -> Result<()> {
+    file.write_at(&header.encode(), 0)?;
+    let mut reader = SegmentReader::new(file.clone(), *header, header.base, end);
+    loop {
+        match reader.advance()? {
+            Ok((lsn, frame)) => file.write_at(reader.frame(lsn, frame).bytes, header.offset_of(lsn))?,
+            Err(_) if reader.lsn() == end => return file.sync_all(),
+            Err(stop) => return Err(reader.corruption(stop)),
+        }
+    }
+}
+
 /// Reads back what was written. Returns the checksum of the last frame.
 fn verify(file: &LogFile, header: &SegmentHeader, end: Lsn) -> Result<u32> {
     let mut reader = SegmentReader::new(file.clone(), *header, header.base, end);

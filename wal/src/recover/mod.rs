@@ -16,7 +16,7 @@ use crate::fs::durable::{LogDir, LogFile};
 use crate::lsn::Lsn;
 use crate::record::LogId;
 use crate::report::{CutReport, FoundState, RecoveryReport};
-use crate::rewrite::replacement;
+use crate::rewrite::{replacement, write_again};
 use crate::segment::chain::Link;
 use crate::segment::header::{HEADER_BYTES, HeaderState, SegmentHeader};
 use crate::segment::name;
@@ -203,7 +203,9 @@ impl Apply<'_> {
             let epoch = next_epoch;
             if !is_sealed_whole {
                 let new = SegmentHeader { epoch, limit, sealed_end: Some(keep.end), ..header };
-                checksum = self.rewrite(keep.segment, new)?;
+                if let Some(rewritten) = self.rewrite_or_write_again(keep.segment, new)? {
+                    checksum = rewritten;
+                }
             }
             SegmentHeader {
                 segment: header.segment + 1,
@@ -278,7 +280,23 @@ impl Apply<'_> {
             return Ok(());
         }
         let new = SegmentHeader { sealed_end: Some(end), ..segment.header };
-        self.rewrite(index, new).map(drop)
+        self.rewrite_or_write_again(index, new).map(drop)
+    }
+
+    /// Rewrites a segment. On a full disk its bytes are written again where they are, which needs no room: that too makes durable what
+    /// may live in the page cache alone. Its header stays as it is then, and its successor says where it ends. Returns the
+    /// checksum of its last frame if the segment was rewritten.
+    fn rewrite_or_write_again(&mut self, index: usize, new: SegmentHeader) -> Result<Option<u32>> {
+        match self.rewrite(index, new) {
+            Ok(checksum) => Ok(Some(checksum)),
+            Err(error) if error.is_full() => {
+                let ChainSegment { header, .. } = &self.survey.walk.chain[index];
+                let file = self.dir.open_file(&name::segment(header.segment), OpenMode::Write)?;
+                write_again(&file, header, new.sealed_end.expect("a segment that is kept has an end"))?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn rewrite(&mut self, index: usize, new: SegmentHeader) -> Result<u32> {
