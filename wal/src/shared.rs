@@ -34,7 +34,6 @@ pub(crate) struct Structure {
 }
 
 /// An open log.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) dir: LogDir,
     pub(crate) config: Config,
@@ -54,6 +53,16 @@ pub(crate) struct Shared {
     pub(crate) preparation: Arc<Event>,
     pub(crate) is_stopping: AtomicBool,
     pub(crate) callbacks: crossbeam_channel::Receiver<(Callback, Result<()>)>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("path", &self.dir.path())
+            .field("log_id", &self.log_id)
+            .field("marks", &self.commit.marks)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Who still needs what of the log's start.

@@ -167,10 +167,10 @@ impl Apply<'_> {
 
     /// D8: the log goes on where it was closed.
     fn reopen(&mut self, control: Control, end: CleanEnd) -> Result<Recovered> {
-        self.sweep_leftovers()?;
-        self.remove_trailing(0)?;
         let control = Control { clean: None, opened_segment: end.segment, witness: end.lsn, ..control };
         let control = self.replaced(control)?;
+        self.sweep_leftovers()?;
+        self.remove_trailing(0)?;
         let last = self.survey.walk.chain.last().expect("a clean log has a last segment");
         let header = last.header;
         let file = self.dir.open_file(&name::segment(header.segment), OpenMode::Write)?;
@@ -184,16 +184,22 @@ impl Apply<'_> {
 
     /// D11 and D12.
     fn keep(&mut self, keep: Keep) -> Result<Recovered> {
+        // The names that were found may not be durable: the process may have died between a rename and the sync of the directory, or after a
+        // sync that failed. So before anything is removed on their word, the control file gets its name anew.
+        let control = self.replaced(Control { clean: None, ..keep.control })?;
+        let keep = Keep { control, ..keep };
         self.sweep_leftovers()?;
         self.remove_below_start()?;
         for index in 0..keep.segment {
-            self.make_durable(index)?;
+            self.make_durable(index, control.opened_segment)?;
         }
         let limit = self.limit_behind(keep.segment);
         let last = &self.survey.walk.chain[keep.segment];
         let header = last.header;
         let is_empty = keep.end == header.base;
-        let is_sealed_whole = header.sealed_end == Some(keep.end) && last.file_bytes >= header.offset_of(keep.end);
+        let is_sealed_whole = header.sealed_end == Some(keep.end)
+            && last.file_bytes >= header.offset_of(keep.end)
+            && header.segment < control.opened_segment;
         let mut checksum = keep.last_checksum;
         let next_epoch = self.epoch_max() + 1;
         let next_header = if is_empty {
@@ -272,11 +278,13 @@ impl Apply<'_> {
         walk.chain.iter().map(|segment| segment.header.epoch).chain(trailing).max().unwrap_or(0)
     }
 
-    /// Copies a segment that is kept whole into a new file, unless it is known to be durable.
-    fn make_durable(&mut self, index: usize) -> Result<()> {
+    /// Copies a segment that is kept whole into a new file, unless it is known to be durable. That a segment was written as a whole
+    /// proves it only once a control file was written after it got its name: the control file names a later segment then.
+    fn make_durable(&mut self, index: usize, opened_segment: u64) -> Result<()> {
         let segment = &self.survey.walk.chain[index];
         let Some(end) = segment.known_end else { unreachable!("only the last segment has no known end") };
-        if end <= self.survey.witness || segment.header.sealed_end.is_some() {
+        let has_proven_name = segment.header.segment < opened_segment;
+        if end <= self.survey.witness || (segment.header.sealed_end.is_some() && has_proven_name) {
             return Ok(());
         }
         let new = SegmentHeader { sealed_end: Some(end), ..segment.header };

@@ -62,9 +62,15 @@ pub(super) struct State {
     pub(super) process: Process,
 }
 
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Shared {
+    /// Without the files, which would be pages of bytes.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimFs").finish_non_exhaustive()
+    }
 }
 
 impl Shared {
