@@ -327,6 +327,11 @@ pub struct LogEnd {
     pub is_closed: bool,
 }
 
+/// The highest LSN below which something on disk proves that everything was synced.
+pub(crate) fn witness(dir: &LogDir) -> Result<Lsn> {
+    Ok(survey_dir(dir, Reach::Tail(0), &|_, _| {})?.witness)
+}
+
 /// Tells the end of a log from damage.
 pub(crate) fn judge_end(dir: &LogDir) -> Result<LogEnd> {
     let (raw, decision) = settled(dir, Reach::Tail(0), &|_, _| {})?;

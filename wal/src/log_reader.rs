@@ -6,11 +6,12 @@ use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::LogDir;
 use crate::fs::{FileSystem, RealFileSystem};
+use crate::inspect::witness;
 use crate::lsn::Lsn;
 use crate::record::LogId;
 use crate::recover::survey::{ControlState, read_control};
 use crate::segment::name::{self, FileName};
-use crate::tail::{Reader, Record, not_found};
+use crate::tail::{Reader, Record, fetch, not_found};
 
 /// A log opened for reading only, from any process, without a lock; it never changes a byte.
 ///
@@ -83,9 +84,21 @@ impl LogReader {
     /// [`ErrorKind::NotFound`] if no record starts there, [`ErrorKind::Truncated`], [`ErrorKind::Corruption`], [`ErrorKind::Io`].
     pub fn read(&self, lsn: Lsn) -> Result<Record> {
         let mut reader = self.reader(lsn)?;
-        match reader.owned()? {
-            Some(record) if record.lsn == lsn => Ok(record),
-            _ => Err(not_found(lsn)),
+        match reader.owned() {
+            Ok(Some(record)) if record.lsn == lsn => Ok(record),
+            Ok(_) => Err(not_found(lsn)),
+            Err(error) if error.is_corruption() => self.read_behind_damage(lsn, error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The frames cannot be followed to `lsn`. What stands there is a record of the log all the same if it is valid and a witness
+    /// proves that it was durable.
+    fn read_behind_damage(&self, lsn: Lsn, error: Error) -> Result<Record> {
+        let Some(segment) = error.segment().filter(|_| error.lsn() != Some(lsn)) else { return Err(error) };
+        match fetch(&self.dir, self.control.log_id, segment, lsn, None) {
+            Ok(record) if lsn < witness(&self.dir)? => Ok(record),
+            _ => Err(error),
         }
     }
 }

@@ -531,7 +531,7 @@ fn align(segment: &SegmentFile, header: &SegmentHeader, lsn: Lsn, end: Lsn, may_
 }
 
 /// Fetches the record at `lsn`, which ends before `end`.
-fn fetch(dir: &LogDir, log_id: LogId, number: u64, lsn: Lsn, end: Option<Lsn>) -> Result<Record> {
+pub(crate) fn fetch(dir: &LogDir, log_id: LogId, number: u64, lsn: Lsn, end: Option<Lsn>) -> Result<Record> {
     let (segment, header) = open_valid(dir, log_id, number)?;
     if header.base > lsn {
         return Err(truncated(lsn, header.base));

@@ -167,6 +167,7 @@ impl Apply<'_> {
 
     /// D8: the log goes on where it was closed.
     fn reopen(&mut self, control: Control, end: CleanEnd) -> Result<Recovered> {
+        self.sweep_control_temp()?;
         let control = Control { clean: None, opened_segment: end.segment, witness: end.lsn, ..control };
         let control = self.replaced(control)?;
         self.sweep_leftovers()?;
@@ -184,6 +185,7 @@ impl Apply<'_> {
 
     /// D11 and D12.
     fn keep(&mut self, keep: Keep) -> Result<Recovered> {
+        self.sweep_control_temp()?;
         // The names that were found may not be durable: the process may have died between a rename and the sync of the directory, or after a
         // sync that failed. So before anything is removed on their word, the control file gets its name anew.
         let control = self.replaced(Control { clean: None, ..keep.control })?;
@@ -201,6 +203,7 @@ impl Apply<'_> {
             && last.file_bytes >= header.offset_of(keep.end)
             && header.segment < control.opened_segment;
         let mut checksum = keep.last_checksum;
+        let mut is_limit_committed = false;
         let next_epoch = self.epoch_max() + 1;
         let next_header = if is_empty {
             // Nothing is kept of it, so the new active segment takes its place: one rename again.
@@ -211,6 +214,7 @@ impl Apply<'_> {
                 let new = SegmentHeader { epoch, limit, sealed_end: Some(keep.end), ..header };
                 if let Some(rewritten) = self.rewrite_or_write_again(keep.segment, new)? {
                     checksum = rewritten;
+                    is_limit_committed = true;
                 }
             }
             SegmentHeader {
@@ -223,13 +227,13 @@ impl Apply<'_> {
         };
         let base = if is_sealed_whole { header.limit.max(limit) } else { limit };
         let next_header = SegmentHeader { base, witness: base, limit: base, sealed_end: None, ..next_header };
-        // What is behind the end goes only now, or, if nothing is kept of this segment, once the new one has taken its place: until then
-        // it is what says which LSNs were handed out.
-        if !is_empty {
+        // What is behind the end goes once a header names the limit, that of the rewritten segment or that of the new one: until then it is
+        // what says which LSNs were handed out.
+        if is_limit_committed {
             self.remove_behind(next_header.segment, keep.segment)?;
         }
         let active = create_active(self.dir, next_header, self.config.segment_room())?;
-        if is_empty {
+        if !is_limit_committed {
             self.remove_behind(next_header.segment, keep.segment)?;
         }
         let mut control = Control { opened_segment: next_header.segment, witness: base, ..keep.control };
@@ -352,6 +356,16 @@ impl Apply<'_> {
     fn sweep(&mut self, name: &str) -> Result<()> {
         if self.dir.remove(name)? {
             self.swept.push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The control file is about to be replaced, and its temp name is needed for that.
+    fn sweep_control_temp(&mut self) -> Result<()> {
+        let temp = name::temp(name::CONTROL);
+        if self.survey.sweepable.contains(&temp) {
+            self.survey.sweepable.retain(|name| *name != temp);
+            self.sweep(&temp)?;
         }
         Ok(())
     }
