@@ -13,12 +13,12 @@ use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fs::LockGuard;
-use crate::fs::durable::LogDir;
+use crate::fs::durable::{LogDir, Temp};
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::prepare::Preparer;
 use crate::record::LogId;
-use crate::recover::{create_reserve, replace_control};
+use crate::recover::{create_reserve, write_control};
 use crate::report::RecoveryReport;
 use crate::segment::chain::Chain;
 use crate::segment::name;
@@ -90,28 +90,42 @@ impl Shared {
     /// Replaces the control file by what `change` makes of it. If the directory sync fails after the rename, the log is poisoned. On a
     /// full disk the reserve and the segments that wait to be used again are given up for it.
     pub(crate) fn update_control(&self, structure: &mut Structure, change: impl FnOnce(&mut Control)) -> Result<()> {
+        let pending = self.write_control(structure, change)?;
+        self.commit_control(structure, pending)
+    }
+
+    /// The first half of [`Shared::update_control`], which needs room.
+    pub(crate) fn write_control(
+        &self,
+        structure: &Structure,
+        change: impl FnOnce(&mut Control),
+    ) -> Result<(Temp, Control)> {
         let mut control = structure.control;
         change(&mut control);
         control.sequence += 1;
         control.written_micros = self.clock.unix_micros();
-        let mut result = replace_control(&self.dir, &control);
-        if result.as_ref().is_err_and(|failure| failure.error.is_full() && !failure.is_unsure)
-            && self.give_up_reserve()?
-        {
-            result = replace_control(&self.dir, &control);
-        }
-        match result {
-            Ok(()) => {
-                structure.control = control;
-                Ok(())
+        let temp = match write_control(&self.dir, &control) {
+            Err(error) if error.is_full() && self.give_up_reserve()? => write_control(&self.dir, &control)?,
+            other => other?,
+        };
+        Ok((temp, control))
+    }
+
+    /// The second half of [`Shared::update_control`], which needs none.
+    pub(crate) fn commit_control(&self, structure: &mut Structure, pending: (Temp, Control)) -> Result<()> {
+        self.commit_temp(pending.0)?;
+        structure.control = pending.1;
+        Ok(())
+    }
+
+    /// Gives a replacement its name. If nobody knows whether that happened, the log is poisoned.
+    pub(crate) fn commit_temp(&self, temp: Temp) -> Result<()> {
+        self.dir.commit(temp).map_err(|failure| {
+            if failure.is_unsure {
+                self.commit.poison(failure.error.clone());
             }
-            Err(failure) => {
-                if failure.is_unsure {
-                    self.commit.poison(failure.error.clone());
-                }
-                Err(failure.error)
-            }
-        }
+            failure.error
+        })
     }
 
     fn give_up_reserve(&self) -> Result<bool> {

@@ -1,8 +1,11 @@
 //! Truncation: drops whole segments, rewrites the boundary, cuts the end. The order of the steps is the proof: see
 //! `specs/contract.md`, "Truncation".
 
+use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fs::durable::Temp;
 use crate::lsn::Lsn;
+use crate::recover::{Unnamed, name_active, write_active};
 use crate::rewrite::{Replacement, replacement};
 use crate::segment::chain::Link;
 use crate::segment::header::{HeaderState, SegmentHeader};
@@ -100,7 +103,7 @@ pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy)
     let (segments_removed, mut bytes_freed) = retire(shared, &dropped)?;
     if let Some(Replacement { temp, header, .. }) = copy {
         bytes_freed += header.base.distance_from(plan.link.base);
-        commit_or_poison(shared, temp)?;
+        shared.commit_temp(temp)?;
         shared.chain.rebase(header.segment, header.base);
     }
     if segments_removed > 0 {
@@ -209,15 +212,6 @@ fn copy_boundary(shared: &Shared, plan: &Plan) -> Result<Replacement> {
     replacement(&shared.dir, &segment.file, &header, new)
 }
 
-fn commit_or_poison(shared: &Shared, temp: crate::fs::durable::Temp) -> Result<()> {
-    shared.dir.commit(temp).map_err(|failure| {
-        if failure.is_unsure {
-            shared.commit.poison(failure.error.clone());
-        }
-        failure.error
-    })
-}
-
 /// Removes dropped segments, oldest first.
 fn retire(shared: &Shared, dropped: &[Link]) -> Result<(u64, u64)> {
     let mut bytes = 0;
@@ -278,14 +272,17 @@ fn cut(shared: &Shared, structure: &mut Structure, lsn: Lsn) -> Result<Truncatio
         ..header
     };
     let Replacement { temp, header, last_checksum } = replacement(&shared.dir, &segment.file, &header, new)?;
-    // From the commit on, segments behind this one may be gone, so the control file must not name them any more.
-    if structure.control.opened_segment > link.number {
-        shared.update_control(structure, |control| control.opened_segment = link.number)?;
-    }
-    commit_or_poison(shared, temp)?;
+    // Everything that needs room is written before the commit, so a full disk leaves the log as it was.
+    let pending = match write_successor(shared, structure, &header, last_checksum) {
+        Ok(pending) => pending,
+        Err(error) => {
+            shared.dir.abandon(temp)?;
+            return Err(error);
+        }
+    };
+    shared.commit_temp(temp)?;
     // The cut is committed. What fails now poisons the log, because its active segment is gone; a reopen finishes the cut.
-    let rest = finish_cut(shared, structure, &links[index + 1..], &header, end, last_checksum);
-    if let Err(error) = rest {
+    if let Err(error) = finish_cut(shared, structure, &links[index + 1..], &header, pending) {
         shared.commit.poison(error);
         shared.commit.marks.check()?;
     }
@@ -294,39 +291,65 @@ fn cut(shared: &Shared, structure: &mut Structure, lsn: Lsn) -> Result<Truncatio
     Ok(Truncation { end_lsn: end, segments_removed: removed, boundary: Boundary::Rewritten, ..untouched(shared) })
 }
 
-fn finish_cut(
+/// What a cut needs once it is committed: the new active segment and the control file that names it, neither with its name yet.
+struct Successor {
+    active: Unnamed,
+    base: Lsn,
+    control: (Temp, Control),
+}
+
+fn write_successor(
     shared: &Shared,
     structure: &mut Structure,
-    removed: &[Link],
     kept: &SegmentHeader,
-    end: Lsn,
     last_checksum: u32,
-) -> Result<()> {
+) -> Result<Successor> {
+    // The prepared segment follows a segment that is cut, or has the number that the new active segment gets.
     if let Some(number) = shared.commit.take_prepared() {
         shared.dir.remove(&name::segment(number))?;
     }
-    for link in removed.iter().rev() {
-        shared.preparer.retire(link.number, false)?;
-        shared.metrics.segments_removed.add(1);
+    if structure.control.opened_segment > kept.segment {
+        // From the commit on, segments behind the kept one may be gone, so the control file must not name them any more.
+        shared.update_control(structure, |control| control.opened_segment = kept.segment)?;
     }
     let header = SegmentHeader {
         segment: kept.segment + 1,
         base: kept.limit,
-        predecessor_end: end,
+        predecessor_end: kept.sealed_end.expect("a rewritten segment has an end"),
         predecessor_checksum: last_checksum,
         witness: kept.limit,
         limit: kept.limit,
         sealed_end: None,
         ..*kept
     };
-    let active = crate::recover::create_active(&shared.dir, header, shared.config.segment_room())?;
-    let active = if shared.is_direct { active.with_direct(&shared.dir)? } else { active };
-    shared.update_control(structure, |control| {
+    let active = write_active(&shared.dir, header, shared.config.segment_room())?;
+    let control = shared.write_control(structure, |control| {
         control.opened_segment = header.segment;
         control.witness = header.base;
-    })?;
-    shared.chain.cut(kept.segment, end, Link { number: header.segment, base: header.base, end: None });
-    shared.commit.adopt(active, header.base);
+    });
+    match control {
+        Ok(control) => Ok(Successor { active, base: header.base, control }),
+        Err(error) => Err(shared.dir.discard(&name::prepare(header.segment), error)),
+    }
+}
+
+fn finish_cut(
+    shared: &Shared,
+    structure: &mut Structure,
+    removed: &[Link],
+    kept: &SegmentHeader,
+    successor: Successor,
+) -> Result<()> {
+    for link in removed.iter().rev() {
+        shared.preparer.retire(link.number, false)?;
+        shared.metrics.segments_removed.add(1);
+    }
+    let active = name_active(&shared.dir, successor.active)?;
+    let active = if shared.is_direct { active.with_direct(&shared.dir)? } else { active };
+    shared.commit_control(structure, successor.control)?;
+    let end = kept.sealed_end.expect("a rewritten segment has an end");
+    shared.chain.cut(kept.segment, end, Link { number: active.number, base: successor.base, end: None });
+    shared.commit.adopt(active, successor.base);
     Ok(())
 }
 

@@ -127,8 +127,10 @@ impl LogDir {
         self.directory.try_lock(name::LOCK).map_err(|error| Error::io("lock", self.path_of(name::LOCK), error))
     }
 
+    /// Makes changes of names durable. That this ran out of space cannot be mended by making room: the change is there and nobody knows
+    /// whether it stays.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.directory.sync().map_err(|error| Error::io("sync directory", self.path(), error))
+        self.directory.sync().map_err(|error| Error::io("sync directory", self.path(), error).into_io())
     }
 
     /// Removes a name; that it is already gone is no error. Not durable before [`LogDir::sync`]. Returns whether it was there.

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::control::{CleanEnd, Control};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
-use crate::fs::durable::{LogDir, LogFile};
+use crate::fs::durable::{CommitError, LogDir, LogFile, Temp};
 use crate::lsn::Lsn;
 use crate::record::LogId;
 use crate::report::{CutReport, FoundState, RecoveryReport};
@@ -68,12 +68,15 @@ pub(crate) fn recover(
     Ok(recovered)
 }
 
-/// Replaces the control file: the one commit of most changes of structure.
-pub(crate) fn replace_control(dir: &LogDir, control: &Control) -> Result<(), crate::fs::durable::CommitError> {
+/// Writes the replacement of the control file, to be committed.
+pub(crate) fn write_control(dir: &LogDir, control: &Control) -> Result<Temp> {
     let block = control.encode();
-    let temp = dir
-        .write_temp(name::CONTROL, |file| file.write_at(&block, 0))
-        .map_err(|error| crate::fs::durable::CommitError { error, is_unsure: false })?;
+    dir.write_temp(name::CONTROL, |file| file.write_at(&block, 0))
+}
+
+/// Replaces the control file: the one commit of most changes of structure.
+fn replace_control(dir: &LogDir, control: &Control) -> Result<(), CommitError> {
+    let temp = write_control(dir, control).map_err(|error| CommitError { error, is_unsure: false })?;
     dir.commit(temp)
 }
 
@@ -87,22 +90,41 @@ pub(crate) fn create_reserve(dir: &LogDir, bytes: u64) -> Result<()> {
 
 /// Creates the segment with this header, whose LSN limit is still to be set, under its final name. On a full disk it has room
 /// for nothing but its header: the log opens, can be read and truncated, and goes on when there is room.
-pub(crate) fn create_active(dir: &LogDir, header: SegmentHeader, room: u64) -> Result<Arc<ActiveSegment>> {
-    match create_active_with(dir, header, room) {
-        Err(error) if error.is_full() => create_active_with(dir, header, 0),
+fn create_active(dir: &LogDir, header: SegmentHeader, room: u64) -> Result<Arc<ActiveSegment>> {
+    name_active(dir, write_active(dir, header, room)?)
+}
+
+/// An active segment that does not have its name yet.
+#[derive(Debug)]
+#[must_use = "the segment has no name yet"]
+pub(crate) struct Unnamed {
+    header: SegmentHeader,
+    file: LogFile,
+}
+
+/// The first half of [`create_active`], which needs room.
+pub(crate) fn write_active(dir: &LogDir, header: SegmentHeader, room: u64) -> Result<Unnamed> {
+    match write_active_with(dir, header, room) {
+        Err(error) if error.is_full() => write_active_with(dir, header, 0),
         other => other,
     }
 }
 
-fn create_active_with(dir: &LogDir, header: SegmentHeader, room: u64) -> Result<Arc<ActiveSegment>> {
+fn write_active_with(dir: &LogDir, header: SegmentHeader, room: u64) -> Result<Unnamed> {
     let header = SegmentHeader { limit: header.base.advance(room).min(Lsn::LIMIT), ..header };
     let prepared = name::prepare(header.segment);
     let file = dir.create_filled(&prepared, |file| {
         file.write_at(&header.encode(), 0)?;
         file.write_zeros(HEADER_BYTES, HEADER_BYTES + room)
     })?;
+    Ok(Unnamed { header, file })
+}
+
+/// The second half of [`create_active`], which needs none.
+pub(crate) fn name_active(dir: &LogDir, unnamed: Unnamed) -> Result<Arc<ActiveSegment>> {
+    let Unnamed { header, file } = unnamed;
     let name = name::segment(header.segment);
-    dir.rename_durably(&prepared, &name)?;
+    dir.rename_durably(&name::prepare(header.segment), &name)?;
     let file = file.renamed(dir.path_of(&name));
     Ok(ActiveSegment::from_header(&header, header.limit, file, None))
 }
