@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -13,17 +14,19 @@ use crate::config::{Background, Config, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fs::durable::{LogDir, create_dir_durable};
-use crate::fs::{FileSystem, RealFileSystem};
+use crate::fs::{FileSystem, LockGuard, RealFileSystem};
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::prepare::Preparer;
 use crate::record::LogId;
 use crate::recover::recover;
-use crate::report::Progress;
+use crate::report::{FoundState, Progress};
 use crate::segment::chain::Chain;
 use crate::segment::writer::ActiveSegment;
 use crate::shared::{Holds, Shared, Structure};
 use crate::watermark::Watermark;
+
+const LOCK_RETRIES: u32 = 5;
 
 /// An open log with its threads. Dropping it closes the log.
 #[derive(Debug)]
@@ -105,7 +108,7 @@ impl Opener {
                 _ => Error::new(ErrorKind::NotFound, "open log", "there is no log in the directory").at_path(path),
             });
         }
-        let Some(lock) = dir.lock()? else {
+        let Some(lock) = lock(&dir)? else {
             let detail = "another handle, in this process or another, has it open for writing";
             return Err(Error::new(ErrorKind::InUse, "open log", detail).at_path(path));
         };
@@ -118,6 +121,10 @@ impl Opener {
 
         let metrics = Arc::new(Metrics::default());
         metrics.recovery.record_duration(recovered.report.duration);
+        let trim_from = match recovered.report.state {
+            FoundState::Clean => recovered.control.opened_segment,
+            _ => recovered.control.start_segment,
+        };
         let chain = Arc::new(Chain::new(recovered.control.start, recovered.links));
         let (active, is_direct) = choose_write_path(&dir, &config, recovered.active, recovered.next_lsn)?;
         let preparer = Arc::new(Preparer::new(dir.clone(), Arc::clone(&metrics), &config, is_direct));
@@ -146,7 +153,12 @@ impl Opener {
             is_direct,
             log_id: recovered.control.log_id,
             report: recovered.report,
-            structure: Mutex::new(Structure { control: recovered.control, lock: Some(lock), is_closed: false }),
+            structure: Mutex::new(Structure {
+                control: recovered.control,
+                lock: Some(lock),
+                is_closed: false,
+                trim_from,
+            }),
             holds: Mutex::new(Holds::default()),
             background,
             preparation,
@@ -160,6 +172,17 @@ impl Opener {
         handle.shared.commit.prefetch_segment();
         Ok(handle)
     }
+}
+
+/// Takes the writer's lock. A tool that looks whether a log is in use holds it for an instant, so one refusal is not the last word.
+fn lock(dir: &LogDir) -> Result<Option<Box<dyn LockGuard>>> {
+    for _ in 0..LOCK_RETRIES {
+        if let Some(lock) = dir.lock()? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    dir.lock()
 }
 
 /// Direct I/O in `sync` mode where it works, the page cache otherwise.

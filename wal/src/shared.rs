@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::fs::LockGuard;
 use crate::fs::durable::{LogDir, Temp};
+use crate::fs::{LockGuard, OpenMode};
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::prepare::Preparer;
@@ -21,6 +21,7 @@ use crate::record::LogId;
 use crate::recover::{create_reserve, write_control};
 use crate::report::RecoveryReport;
 use crate::segment::chain::Chain;
+use crate::segment::header::HEADER_BYTES;
 use crate::segment::name;
 use crate::watermark::Callback;
 
@@ -31,6 +32,8 @@ pub(crate) struct Structure {
     /// Held until the log is closed.
     pub(crate) lock: Option<Box<dyn LockGuard>>,
     pub(crate) is_closed: bool,
+    /// Segments before this one were cut to their length by an earlier clean close.
+    pub(crate) trim_from: u64,
 }
 
 /// An open log.
@@ -104,11 +107,23 @@ impl Shared {
         change(&mut control);
         control.sequence += 1;
         control.written_micros = self.clock.unix_micros();
-        let temp = match write_control(&self.dir, &control) {
-            Err(error) if error.is_full() && self.give_up_reserve()? => write_control(&self.dir, &control)?,
-            other => other?,
-        };
-        Ok((temp, control))
+        let mut temp = write_control(&self.dir, &control);
+        if temp.as_ref().is_err_and(Error::is_full) && self.give_up_reserve()? {
+            temp = write_control(&self.dir, &control);
+        }
+        if temp.as_ref().is_err_and(Error::is_full) {
+            self.give_up_prepared()?;
+            temp = write_control(&self.dir, &control);
+        }
+        Ok((temp?, control))
+    }
+
+    /// Waits for a preparation that is under way, which takes all the room there is for a moment, and gives the prepared segment up.
+    fn give_up_prepared(&self) -> Result<()> {
+        match self.commit.take_prepared() {
+            Some(number) => self.dir.remove(&name::segment(number)).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// The second half of [`Shared::update_control`], which needs none.
@@ -200,9 +215,25 @@ impl Shared {
         result
     }
 
+    /// Cuts the unused space off the sealed segments, so that every byte of a closed log means something.
+    fn trim_sealed(&self, trim_from: u64) -> Result<()> {
+        for link in self.chain.links().iter().filter(|link| link.number >= trim_from) {
+            let Some(end) = link.end else { continue };
+            let file = self.dir.open_file(&name::segment(link.number), OpenMode::Write)?;
+            let bytes = HEADER_BYTES + end.distance_from(link.base);
+            if file.len()? > bytes {
+                file.set_len(bytes)?;
+            }
+            // Synced in any case: an earlier close may have died between the two.
+            file.sync_all()?;
+        }
+        Ok(())
+    }
+
     fn leave_clean(&self, structure: &mut Structure) -> Result<()> {
         self.commit.marks.check()?;
         let (active, end, checksum) = self.commit.end_of_log();
+        self.trim_sealed(structure.trim_from)?;
         active.file.set_len(active.offset_of(end))?;
         active.file.sync_all()?;
         if let Some(number) = self.commit.take_prepared() {

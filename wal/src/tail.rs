@@ -186,10 +186,15 @@ impl Reader {
                 Ok((lsn, header)) => {
                     if header.continues && lsn >= self.batch_checked_to && matches!(self.source, Source::Files { .. }) {
                         // A batch is shown whole or not at all, and this one may still be on its way to the disk.
-                        let Some(batch_end) = current.reader.batch_end(lsn)? else {
-                            return self.finish_files();
-                        };
-                        self.batch_checked_to = batch_end;
+                        match current.reader.batch_end(lsn)? {
+                            Ok(batch_end) => self.batch_checked_to = batch_end,
+                            Err(error) => {
+                                if self.end_files_or(error)? {
+                                    continue;
+                                }
+                                return Ok(None);
+                            }
+                        }
                     }
                     self.position = current.reader.lsn();
                     self.has_read = true;
@@ -415,6 +420,14 @@ impl Reader {
             return Ok(true);
         }
         let error = current.reader.corruption(stop);
+        self.end_files_or(error)
+    }
+
+    /// There is no further record in the current segment nor a segment that follows: the end of the log, or else `error`. `true`: look
+    /// again.
+    fn end_files_or(&mut self, error: Error) -> Result<bool> {
+        let Source::Files { dir, log_id } = self.source.clone() else { unreachable!("a live log has no torn end") };
+        let dir = &dir;
         let end = judge_end(dir)?;
         if end.lsn <= self.position {
             self.witness = self.witness.max(end.witness_lsn);
@@ -449,14 +462,6 @@ impl Reader {
         self.witness = self.witness.max(end.witness_lsn);
         self.end = Some(end);
         Ok(())
-    }
-
-    fn finish_files(&mut self) -> Result<Option<(Lsn, FrameHeader)>> {
-        if let Source::Files { dir, .. } = &self.source {
-            let dir = dir.clone();
-            self.finish(&dir)?;
-        }
-        Ok(None)
     }
 
     /// The next record, owning its payload.

@@ -88,16 +88,20 @@ pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy)
         // The control file is about to name this segment as required, so its header must be durable.
         shared.commit.flush()?;
     }
-    let committed = shared.update_control(&mut structure, |control| {
+    let change = |control: &mut Control| {
         control.start_segment = plan.link.number;
         control.start = plan.start;
         control.witness = shared.commit.marks.durable();
-    });
-    if let Err(error) = committed {
-        if let Some(Replacement { temp, .. }) = copy {
-            shared.dir.abandon(temp)?;
+    };
+    if let Err(error) = shared.update_control(&mut structure, change) {
+        let Some(Replacement { temp, .. }) = copy.take() else { return Err(error) };
+        shared.dir.abandon(temp)?;
+        if !error.is_full() {
+            return Err(error);
         }
-        return Err(error);
+        // The copy took the last room. Without it the segments before the boundary can go at least.
+        boundary = Boundary::Deferred;
+        shared.update_control(&mut structure, change)?;
     }
     let dropped = shared.chain.drop_before(plan.link.number, plan.start);
     let (segments_removed, mut bytes_freed) = retire(shared, &dropped)?;
@@ -344,6 +348,7 @@ fn finish_cut(
         shared.preparer.retire(link.number, false)?;
         shared.metrics.segments_removed.add(1);
     }
+    structure.trim_from = structure.trim_from.min(kept.segment);
     let active = name_active(&shared.dir, successor.active)?;
     let active = if shared.is_direct { active.with_direct(&shared.dir)? } else { active };
     shared.commit_control(structure, successor.control)?;

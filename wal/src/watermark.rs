@@ -241,29 +241,35 @@ impl Watermark {
     }
 
     fn run_registered(&self, durability: Durability) {
+        let mut slots = Vec::new();
+        let mut has_callbacks = false;
+        let mut queue = self.registered[durability as usize].lock();
+        let before = queue.len();
+        let is_failing = self.poison.get().is_some() || self.has_failed_ranges.load(Ordering::SeqCst);
         loop {
-            let mut queue = self.registered[durability as usize].lock();
-            let is_failing = self.poison.get().is_some() || self.has_failed_ranges.load(Ordering::SeqCst);
             let place = if is_failing {
                 queue.iter().position(|entry| self.outcome(entry.target).is_some())
             } else {
                 queue.front().filter(|entry| self.mark(durability) >= entry.target.end).map(|_| 0)
             };
-            let Some(entry) = place.and_then(|place| queue.remove(place)) else { return };
-            drop(queue);
-            self.registered_count.fetch_sub(1, Ordering::SeqCst);
-            let outcome = self.outcome(entry.target).expect("the target was seen to be reached");
+            let Some(entry) = place.and_then(|place| queue.remove(place)) else { break };
             match entry.action {
-                Action::Wake(slot) => slot.wake(),
+                Action::Wake(slot) => slots.push(slot),
+                // Handed over under the lock, so that callbacks run in LSN order whoever finds them reached.
                 Action::Call(callback) => {
-                    // The receiver lives as long as this log; if it is gone, the log is, and running it here is all that is left.
-                    if let Err(lost) = self.callbacks.send((callback, outcome)) {
-                        let (callback, outcome) = lost.into_inner();
-                        callback(outcome);
-                    }
-                    self.background.wake_all();
+                    let outcome = self.outcome(entry.target).expect("the target was seen to be reached");
+                    let sent = self.callbacks.send((callback, outcome));
+                    assert!(sent.is_ok(), "the receiver lives as long as the log");
+                    has_callbacks = true;
                 }
             }
+        }
+        let removed = before - queue.len();
+        drop(queue);
+        self.registered_count.fetch_sub(removed, Ordering::SeqCst);
+        slots.iter().for_each(|slot| slot.wake());
+        if has_callbacks {
+            self.background.wake_all();
         }
     }
 }

@@ -55,17 +55,31 @@ impl File for RealFile {
     }
 }
 
-/// The file whose open description carries the lock. It is only held: dropping it closes the file and releases the lock.
+/// The file whose open description carries the lock.
 #[derive(Debug)]
 struct RealLock {
-    _file: fs::File,
+    file: fs::File,
+    process: u32,
 }
 
 impl LockGuard for RealLock {}
 
+impl Drop for RealLock {
+    /// Releases the lock at once. Closing the file would do so only when no child process holds a copy of the descriptor, and a child that
+    /// another thread is just starting does, until it executes its program. A forked copy of this guard releases nothing.
+    fn drop(&mut self) {
+        if self.process == std::process::id()
+            && let Err(error) = self.file.unlock()
+        {
+            // The file is closed next, which releases the lock as well.
+            debug_assert!(false, "unlocking an open file failed: {error}");
+        }
+    }
+}
+
 fn lock(file: fs::File) -> io::Result<Option<Box<dyn LockGuard>>> {
     match file.try_lock() {
-        Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+        Ok(()) => Ok(Some(Box::new(RealLock { file, process: std::process::id() }))),
         Err(fs::TryLockError::WouldBlock) => Ok(None),
         Err(fs::TryLockError::Error(error)) => Err(error),
     }

@@ -140,14 +140,14 @@ impl SegmentReader {
         }
     }
 
-    /// Where the batch ends whose frame at `lsn` is not its last; `None` if its last frame is not there.
-    pub(crate) fn batch_end(&self, lsn: Lsn) -> Result<Option<Lsn>> {
+    /// Where the batch ends whose frame at `lsn` is not its last; if its last frame is not there, what is found instead.
+    pub(crate) fn batch_end(&self, lsn: Lsn) -> Result<Result<Lsn, Error>> {
         let mut probe = SegmentReader::new(self.file.clone(), self.header, lsn, self.end());
         loop {
             match probe.advance()? {
                 Ok((_, header)) if header.continues => {}
-                Ok(_) => return Ok(Some(probe.lsn())),
-                Err(_) => return Ok(None),
+                Ok(_) => return Ok(Ok(probe.lsn())),
+                Err(stop) => return Ok(Err(probe.corruption(stop))),
             }
         }
     }

@@ -1,0 +1,67 @@
+//! How a run is set up, and how much is explored.
+
+use std::time::Duration;
+
+use wal::fs::sim::SimConfig;
+use wal::{Background, Config, SyncMode};
+
+/// The three modes, with limits that a short test reaches.
+pub const MODES: [SyncMode; 3] =
+    [SyncMode::Sync, SyncMode::Batch { delay: Duration::from_millis(10), bytes: 6000 }, SyncMode::None];
+
+/// The settings of one run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Settings of the log.
+    pub config: Config,
+    /// Settings of the file system.
+    pub sim: SimConfig,
+    /// Crashes may tear sectors.
+    pub torn_sectors: bool,
+}
+
+impl Setup {
+    /// The smallest segments, everything else by the bits of `variant`.
+    pub fn new(sync_mode: SyncMode, variant: u64) -> Setup {
+        let config = Config {
+            sync_mode,
+            segment_bytes_max: 8 << 10,
+            queue_bytes_max: 64 << 10,
+            group_bytes_max: 8 << 10,
+            gather_max: Duration::ZERO,
+            verify_bytes_on_open: if variant & 1 == 0 { 0 } else { 1 << 30 },
+            recycle_segments_max: if variant & 2 == 0 { 2 } else { 0 },
+            direct_io: variant & 8 == 0,
+            reserve_bytes: if variant & 4 == 0 { 0 } else { 4096 },
+            background: Background::Inline,
+            ..Config::default()
+        };
+        let mut sim = SimConfig::default();
+        sim.seed = variant;
+        Setup { config, sim, torn_sectors: false }
+    }
+}
+
+fn number_from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, it must be a number")))
+}
+
+/// Whether the long form of the tests is asked for.
+pub fn is_deep() -> bool {
+    number_from_environment("WAL_TEST_DEEP").is_some_and(|deep| deep > 0)
+}
+
+/// How many outcomes of one crash point are looked at: `usual`, more in the long form, or what `WAL_TEST_STATES` says.
+pub fn states_per_point(usual: u64) -> u64 {
+    let deep = if is_deep() { usual.max(256) } else { usual };
+    number_from_environment("WAL_TEST_STATES").unwrap_or(deep)
+}
+
+/// The seeds of a random test: `usual` many, twenty times as many in the long form, or the one in `WAL_TEST_SEED`.
+pub fn seeds(usual: u64) -> Vec<u64> {
+    match number_from_environment("WAL_TEST_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..if is_deep() { usual * 20 } else { usual }).collect(),
+    }
+}

@@ -1,0 +1,103 @@
+//! Long random runs on file systems of every kind, crashed now and then and at random calls.
+//!
+//! Rows 2 to 6, 13, 18, 28, 31, 34 to 38, 51 to 53 of the fault catalogue.
+
+use wal::fs::sim::LostSectors;
+use wal_tests::explore::{Budget, Count, explore_or_shrink};
+use wal_tests::rng::Rng;
+use wal_tests::run::{Op, PAYLOAD_MAX};
+use wal_tests::settings::{MODES, Setup, seeds, states_per_point};
+use wal_tests::watchdog::Watchdog;
+
+fn size(rng: &mut Rng) -> u16 {
+    match rng.below(10) {
+        0 => 0,
+        1 => PAYLOAD_MAX,
+        2 => PAYLOAD_MAX - rng.below(300) as u16,
+        3 => rng.below(16) as u16,
+        _ => rng.below(601) as u16,
+    }
+}
+
+fn operation(rng: &mut Rng) -> Op {
+    let percent = rng.below(101) as u8;
+    match rng.below(32) {
+        0..8 => Op::Append(size(rng)),
+        8 => Op::AppendDurable(size(rng)),
+        9 => Op::AppendWritten(size(rng)),
+        10 => Op::AppendReserve(size(rng)),
+        11..14 => Op::Batch(rng.below(600) as u16, rng.below(600) as u16, rng.below(2500) as u16),
+        14..16 => Op::Submit(size(rng)),
+        16 => Op::SubmitBatch(rng.below(1200) as u16),
+        17 => Op::Wait,
+        18 => Op::DropTickets,
+        19..21 => Op::Flush,
+        21 => Op::WaitDurable(percent),
+        22 => Op::Poll,
+        23 => Op::Rotate,
+        24 => Op::Before(percent),
+        25 => Op::BeforeWhole(percent),
+        26 => Op::After(percent),
+        27 => Op::Checkpoint(percent / 4),
+        28 => Op::Reopen,
+        29 => Op::Close,
+        30 => Op::Die,
+        _ => Op::Crash(rng.number()),
+    }
+}
+
+fn run_randomly(count_of_seeds: u64, mode: usize, change: impl Fn(&mut Setup, &mut Rng)) {
+    let watchdog = Watchdog::start();
+    let mut count = Count::default();
+    let budget = Budget { states_per_point: states_per_point(4), nested_percent: 2, nested_points: 1, depth: 2 };
+    for seed in seeds(count_of_seeds) {
+        let mut rng = Rng::new(seed);
+        let mut setup = Setup::new(MODES[mode], rng.number());
+        setup.torn_sectors = rng.percent(50);
+        setup.sim.short_transfers = rng.percent(30);
+        change(&mut setup, &mut rng);
+        let length = 5 + rng.below(40);
+        let ops: Vec<Op> = (0..length).map(|_| operation(&mut rng)).collect();
+        watchdog.beat(|| format!("seed {seed}: {ops:?}"));
+        count.add(explore_or_shrink(&setup, &ops, 8, &budget, seed));
+    }
+    println!("{:?}: {count}", MODES[mode]);
+}
+
+#[test]
+fn a_long_run_in_sync_mode_is_a_prefix_after_every_crash() {
+    run_randomly(400, 0, |_, _| {});
+}
+
+#[test]
+fn a_long_run_in_batch_mode_is_a_prefix_after_every_crash() {
+    run_randomly(400, 1, |_, _| {});
+}
+
+#[test]
+fn a_long_run_in_none_mode_is_a_prefix_after_every_crash() {
+    run_randomly(400, 2, |_, _| {});
+}
+
+#[test]
+fn lost_sectors_that_read_as_garbage_or_foreign_bytes_are_dropped() {
+    for mode in 0..3 {
+        run_randomly(100, mode, |setup, rng| {
+            setup.sim.lost_sectors = rng.pick(&[LostSectors::Garbage, LostSectors::Stale]);
+        });
+    }
+}
+
+#[test]
+fn a_copy_on_write_file_system_changes_nothing() {
+    for mode in 0..3 {
+        run_randomly(40, mode, |setup, _| setup.sim.copy_on_write = true);
+    }
+}
+
+#[test]
+fn a_rename_that_loses_its_file_loses_nothing_that_was_promised() {
+    for mode in 0..3 {
+        run_randomly(40, mode, |setup, _| setup.sim.rename_may_lose_file = true);
+    }
+}
