@@ -95,9 +95,6 @@ fn closed(survey: &Survey, control: Control, end: CleanEnd) -> Decision {
     if let Some(error) = first_damage(survey, chain.len() - 1) {
         return Decision::Fail(error);
     }
-    if let Some(error) = wrong_length(chain, end.segment) {
-        return Decision::Fail(error);
-    }
     let ends_there = last.header.segment == end.segment
         && scan.batch_end == end.lsn
         && scan.last_checksum == end.checksum
@@ -164,22 +161,6 @@ fn open(survey: &Survey, control: Control) -> Decision {
         });
     }
     unreachable!("the loop ends at the last segment")
-}
-
-/// A clean close leaves no unused space in any segment. The last one is looked at apart, because it may tell that the mark is stale.
-fn wrong_length(chain: &[ChainSegment], last: u64) -> Option<Error> {
-    let has_wrong_length = |segment: &&ChainSegment| {
-        segment.header.segment < last
-            && segment.known_end.is_some_and(|end| segment.file_bytes != segment.header.offset_of(end))
-    };
-    let segment = chain.iter().find(has_wrong_length)?;
-    let end = segment.known_end?;
-    let detail = format!(
-        "it has {} bytes, although the log was closed cleanly with {}",
-        segment.file_bytes,
-        segment.header.offset_of(end)
-    );
-    Some(at(segment, end, Error::new(ErrorKind::Corruption, "open segment", detail)))
 }
 
 fn is_complete(segment: &ChainSegment, scan: &Scan) -> bool {
