@@ -16,7 +16,7 @@ use crate::tail::{Reader, Record, fetch, not_found};
 /// A log opened for reading only, from any process, without a lock; it never changes a byte.
 ///
 /// It sees what is valid on disk, also while another process writes. What lies above the witnessed LSN may not be durable
-/// yet: [`Reader::witnessed_lsn`] and [`LogEnd::witness_lsn`] tell from where on.
+/// yet: [`Reader::witnessed_lsn`] and [`LogEnd::witness_lsn`](crate::LogEnd::witness_lsn) tell from where on.
 #[derive(Clone, Debug)]
 pub struct LogReader {
     dir: LogDir,

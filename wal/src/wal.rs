@@ -215,7 +215,7 @@ impl Wal {
         self.shared().commit.next_lsn()
     }
 
-    /// Does the work that is due, and runs callbacks: for [`Background::Inline`]. With threads there is nothing to do.
+    /// Does the work that is due, and runs callbacks: for [`Background::Inline`](crate::Background::Inline). With threads there is nothing to do.
     ///
     /// # Errors
     ///
