@@ -186,16 +186,19 @@ pub fn survey(
     Ok(describe(&raw, decision))
 }
 
-/// Surveys and decides. A writer in another process may have gone on between two reads, which can look like damage; real damage is
-/// still in the same place when looked at again.
+/// Surveys and decides. A writer in another process may have gone on between two reads, which can look like damage or like a hole; what is
+/// really there is still in the same place when looked at again.
 fn settled(dir: &LogDir, reach: Reach, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<(Raw, Decision)> {
     const LOOKS_MAX: usize = 5;
     let mut last: Option<String> = None;
     for look in 1.. {
         let raw = survey_dir(dir, reach, progress)?;
         let decision = decide(&raw);
-        let Decision::Fail(error) = &decision else { return Ok((raw, decision)) };
-        let found = error.to_string();
+        let found = match &decision {
+            Decision::Fail(error) => error.to_string(),
+            Decision::Keep(keep) if keep.cut.is_some() => format!("cut at {}", keep.end),
+            _ => return Ok((raw, decision)),
+        };
         if last.as_ref() == Some(&found) || look >= LOOKS_MAX {
             return Ok((raw, decision));
         }

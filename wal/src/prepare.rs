@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::buffer::AlignedBuffer;
 use crate::config::Config;
 use crate::error::Result;
 use crate::fs::OpenMode;
@@ -12,6 +13,9 @@ use crate::metrics::Metrics;
 use crate::segment::header::HEADER_BYTES;
 use crate::segment::name;
 use crate::segment::writer::ReadySegment;
+
+/// Bytes written at once where direct I/O fills a segment: about a tenth of a millisecond on a fast device.
+const DIRECT_FILL_BYTES: usize = 256 << 10;
 
 /// Makes segments ready. Called by one thread at a time.
 #[derive(Debug)]
@@ -53,8 +57,25 @@ impl Preparer {
     fn prepare_new(&self, number: u64) -> Result<ReadySegment, CommitError> {
         let bytes = self.segment_bytes;
         let prepared = name::prepare(number);
-        let file = self.dir.create_filled(&prepared, |file| file.write_zeros(0, bytes)).map_err(harmless)?;
+        let file = self.dir.create_filled(&prepared, |file| self.fill(&prepared, file, bytes)).map_err(harmless)?;
         self.give_name(&prepared, number, file, false)
+    }
+
+    /// Fills a new segment with zeros. With direct I/O that goes past the page cache and in small steps, so that an append that
+    /// is written meanwhile waits for one step at most and not for the write-back of a whole segment.
+    fn fill(&self, name: &str, file: &LogFile, bytes: u64) -> Result<()> {
+        let direct = if self.is_direct { self.dir.open_direct(name)? } else { None };
+        let Some(direct) = direct else { return file.write_zeros(0, bytes) };
+        file.set_len(bytes)?;
+        let mut zeros = AlignedBuffer::default();
+        zeros.extend_zeros(DIRECT_FILL_BYTES.min(bytes as usize));
+        let mut at = 0;
+        while at < bytes {
+            let step = (bytes - at).min(zeros.len() as u64);
+            direct.write_at(&zeros.as_slice()[..step as usize], at)?;
+            at += step;
+        }
+        Ok(())
     }
 
     fn prepare_recycled(&self, number: u64, old: u64) -> Result<ReadySegment, CommitError> {

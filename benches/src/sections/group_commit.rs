@@ -1,0 +1,53 @@
+//! Group commit: threads that each wait for their record to be durable.
+
+use wal::Config;
+
+use crate::bench::{Bench, FRAME_HEADER_BYTES, payload};
+use crate::group::GroupFloor;
+use crate::measure::{Outcome, Sample, Variant, closed_loop_on, interleaved};
+use crate::report::{APPENDS, P50, P99, P999, Section, Table, grouped};
+use crate::svg::{Kind, Plot};
+
+const PAYLOAD_BYTES: usize = 256;
+const THREADS: [usize; 6] = [1, 2, 4, 8, 16, 64];
+
+/// Runs the section.
+pub fn run(bench: &Bench) -> Outcome<Section> {
+    let mut table = Table::new(
+        "group-commit",
+        "blocking threads, 256 B, sync mode, closed loop",
+        "floor: leader and followers with gathering, no checksums, no log",
+        &[P50, P99, P999, APPENDS],
+    );
+    let payload = payload(PAYLOAD_BYTES);
+    let frame = vec![0x5A; PAYLOAD_BYTES + FRAME_HEADER_BYTES];
+    let mut rates = [Vec::new(), Vec::new()];
+    for threads in THREADS {
+        let group = GroupFloor::new(bench.store(bench.best_way, threads * frame.len())?);
+        let variants = vec![
+            Variant::new(format!("{threads:>2} floor"), || {
+                closed_loop_on(threads, bench.length, PAYLOAD_BYTES, || group.append(&frame))
+            }),
+            Variant::new(format!("{threads:>2} wal"), || {
+                bench.with_log(Config::default(), |log| {
+                    closed_loop_on(threads, bench.length, PAYLOAD_BYTES, || Ok(log.append(&payload).map(drop)?))
+                })
+            }),
+        ];
+        let series = interleaved(bench.rounds, variants)?;
+        for (each, rates) in series.iter().zip(&mut rates) {
+            table.row(each, &series[0], Sample::rate);
+            rates.push(each.median(Sample::rate));
+        }
+    }
+    let [floor, wal] = rates;
+    let plot = Plot {
+        title: "Group commit: durable appends per second, 256 B".to_owned(),
+        kind: Kind::Lines,
+        positions: THREADS.iter().map(usize::to_string).collect(),
+        axis: "blocking threads".to_owned(),
+        series: vec![("floor".to_owned(), floor), ("wal".to_owned(), wal)],
+        shown: grouped,
+    };
+    Ok(Section { tables: vec![table], plots: vec![plot] })
+}
