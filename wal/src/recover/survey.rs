@@ -192,18 +192,20 @@ fn open_segments(dir: &LogDir, numbers: &[u64]) -> Result<Vec<Surveyed>> {
     Ok(segments)
 }
 
-/// Whether a segment that was found without a control file never took a record: it is blank, or it is the first one and holds nothing but
+/// Whether a segment that was found without a control file never took a record: it is blank and so is what follows, or it is the first one and holds nothing but
 /// its header, as a creation leaves it that dies before its control file has its name.
 fn is_unused(segment: &Surveyed) -> Result<bool> {
-    match &segment.header {
-        HeaderState::Blank => Ok(true),
-        HeaderState::Valid(header) if segment.number == 1 && header.sealed_end.is_none() => {
-            let mut first = [0; 64];
-            let read = segment.place.open()?.read_at(&mut first, HEADER_BYTES)?;
-            Ok(first[..read].iter().all(|&byte| byte == 0))
-        }
-        _ => Ok(false),
+    let may_be_unused = match &segment.header {
+        HeaderState::Blank => true,
+        HeaderState::Valid(header) => segment.number == 1 && header.sealed_end.is_none(),
+        _ => false,
+    };
+    if !may_be_unused {
+        return Ok(false);
     }
+    let mut first = [0; 64];
+    let read = segment.place.open()?.read_at(&mut first, HEADER_BYTES)?;
+    Ok(first[..read].iter().all(|&byte| byte == 0))
 }
 
 /// Follows the chain from the start segment. The first contradiction ends it.
