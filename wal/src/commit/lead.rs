@@ -7,7 +7,7 @@ use std::time::Instant;
 use parking_lot::MutexGuard;
 
 use super::queue::{Group, Next, Queue};
-use super::{Commit, TIMED_APPENDS};
+use super::{Commit, GATHER_RECORDS_MAX, TIMED_APPENDS};
 use crate::buffer::BLOCK_BYTES;
 use crate::config::{Background, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -143,8 +143,8 @@ impl Commit {
         None
     }
 
-    /// Waits a moment for the appenders that the last group acknowledged: they are about to come back, and one sync for all of
-    /// them is worth more than the wait. A lone appender expects nobody and waits for nothing.
+    /// Waits a moment for as many records as the last group acknowledged: whoever appended those is about to come back, and one sync
+    /// for all is worth more than the wait. A lone appender expects nobody and waits for nothing.
     fn gather(&self) {
         let expected = self.expected.load(Ordering::Relaxed);
         if expected <= 1 || self.arrived.load(Ordering::Relaxed) >= expected {
@@ -181,7 +181,7 @@ impl Commit {
     }
 
     fn run(&self, work: Work) {
-        let (sequence, candidates, buffer) = match work {
+        let (sequence, records, buffer) = match work {
             Work::SyncTo(end) => {
                 // A failure is latched and reaches everybody through the marks.
                 if self.fill_hole_for_sync(end).is_ok() && self.sync_to(end.min(self.marks.written())).is_ok() {
@@ -191,13 +191,13 @@ impl Commit {
             }
             Work::Group(mut group) => {
                 self.write_and_sync(&mut group);
-                (group.sequence, group.candidates, std::mem::take(&mut group.bytes))
+                (group.sequence, group.records, std::mem::take(&mut group.bytes))
             }
         };
         self.queue.lock().give_back(buffer);
         if self.parts.config.sync_mode == SyncMode::Sync {
-            // The leader itself comes back too.
-            self.expected.store(candidates + 1, Ordering::Relaxed);
+            let expected = if records <= GATHER_RECORDS_MAX { records as u32 } else { 0 };
+            self.expected.store(expected, Ordering::Relaxed);
         }
         self.groups_done[(sequence & 1) as usize].wake_all();
     }

@@ -33,6 +33,8 @@ use crate::watermark::{Durability, Target, Watermark};
 use queue::{Admission, Next, Queue};
 pub(crate) use queue::{Input, Place};
 
+/// After a group of more records than this the leader does not wait for as many to come back: they would not within that time.
+const GATHER_RECORDS_MAX: u64 = 256;
 /// At most this much of a segment's end is kept for appends that may use the reserve.
 const RESERVE_MAX: u64 = 64 << 10;
 /// How often an append that waits for a write into the page cache looks before it sleeps.
@@ -89,9 +91,9 @@ pub(crate) struct Commit {
     pub(crate) marks: Arc<Watermark>,
     /// Waiters that may lead sleep on the event of their group's lowest sequence bit, so a broadcast wakes one group and not the next.
     groups_done: [Event; 2],
-    /// How many blocked appenders the last group acknowledged: as many are about to come back.
+    /// How many records the last group acknowledged: as many are about to come back.
     expected: AtomicU32,
-    /// How many blocked appenders joined since the last group was taken.
+    /// How many records joined since the last group was taken.
     arrived: AtomicU32,
     appends: AtomicU64,
     reserve: u64,
@@ -191,20 +193,16 @@ impl Commit {
             self.request_segment(&mut queue);
         }
         let leads = may_lead && !queue.is_led;
-        if leads {
-            queue.is_led = true;
-        } else if may_lead {
-            queue.groups.back_mut().expect("just pushed").candidates += 1;
-        }
+        queue.is_led |= leads;
+        let group = queue.groups.back_mut().expect("just pushed");
+        group.candidates += u32::from(may_lead && !leads);
         self.parts.metrics.records.add_under_lock(records);
         self.parts.metrics.payload_bytes.add_under_lock(payload_bytes);
+        // Changed only under the queue's lock, so no locked instruction is needed.
+        self.arrived.store(self.arrived.load(Ordering::Relaxed).saturating_add(records as u32), Ordering::Relaxed);
         let is_led = queue.is_led;
         drop(queue);
-        if may_lead {
-            if self.parts.config.sync_mode == SyncMode::Sync {
-                self.arrived.fetch_add(1, Ordering::Relaxed);
-            }
-        } else if !is_led {
+        if !may_lead && !is_led {
             self.parts.background.wake_all();
         }
         Ok((place, leads))

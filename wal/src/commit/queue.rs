@@ -37,7 +37,7 @@ pub(crate) struct Group {
     pub(crate) frames_at: usize,
     pub(crate) records: u64,
     pub(crate) wants_sync: bool,
-    /// Blocked appenders that may be asked to lead.
+    /// Blocked appenders, and waiters for tickets, that may be asked to lead.
     pub(crate) candidates: u32,
 }
 
