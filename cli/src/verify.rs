@@ -78,9 +78,7 @@ fn next_step(surveyed: &Surveyed) -> &'static str {
         Some(Exit::Version) => {
             "open the log with the version that wrote it, or a newer one; nothing is known to be wrong"
         }
-        Some(Exit::Corruption) => {
-            "copy the directory before anything else, then restore from a replica or a backup, or salvage with `walctl repair`"
-        }
+        Some(Exit::Corruption) => "copy the directory before anything else, then restore from a replica or a backup",
         Some(_) => "mend the cause and verify again",
         None if surveyed.has_torn_tail() => "nothing: the next open cuts the tail, of which nothing was ever durable",
         None => "nothing: the log is sound",
