@@ -6,8 +6,8 @@
 //! A leader hands over when its own record is acknowledged, so no appender works for others for long. Tickets that nobody
 //! waits for are driven by the background thread.
 //!
-//! Lock order: `structure` (in `Wal`), then `queue`, then `tail`, then `sync`, then the chain and the watermark's own locks. No lock but
-//! `structure` and `tail` is held over a system call.
+//! Lock order: `structure` (in `Shared`), then `queue`, then `tail`, then `sync`, then the chain and the watermark's own locks. Of these only
+//! `structure` and `tail` are held over a system call, and none while somebody is woken.
 
 mod lead;
 mod queue;
