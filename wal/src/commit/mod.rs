@@ -7,7 +7,7 @@
 //! waits for are driven by the background thread.
 //!
 //! Lock order: `structure` (in `Shared`), then `queue`, then `tail`, then `sync`, then the chain and the watermark's own locks. Of these only
-//! `structure` and `tail` are held over a system call, and none while somebody is woken.
+//! `structure` and `tail` are held over a system call, and only `structure` while somebody is woken.
 
 mod lead;
 mod queue;
