@@ -52,6 +52,8 @@ pub enum ErrorKind {
 
 /// A failed operation on a log.
 ///
+/// Crates that build on the log use it for their own failures too, so that a caller handles one type.
+///
 /// It names the operation, the path, the segment, offset and LSN where they are known, and the cause. Cloning is cheap, so one
 /// failure can be given to everybody who waited.
 #[derive(Clone)]
@@ -78,7 +80,7 @@ enum Source {
 
 impl Error {
     /// A failure of `operation` (an infinitive such as "sync segment") with one sentence of detail.
-    pub(crate) fn new(kind: ErrorKind, operation: &'static str, detail: impl Into<String>) -> Error {
+    pub fn new(kind: ErrorKind, operation: &'static str, detail: impl Into<String>) -> Error {
         Error(Arc::new(Inner {
             kind,
             operation,
@@ -93,7 +95,7 @@ impl Error {
     }
 
     /// An I/O failure. Running out of space, quota or file size becomes [`ErrorKind::Full`].
-    pub(crate) fn io(operation: &'static str, path: impl AsRef<Path>, cause: io::Error) -> Error {
+    pub fn io(operation: &'static str, path: impl AsRef<Path>, cause: io::Error) -> Error {
         let kind = if is_full(&cause) { ErrorKind::Full } else { ErrorKind::Io };
         let mut error = Error::new(kind, operation, "").at_path(path);
         error.inner_mut().source = Some(Source::Io(Arc::new(cause)));
@@ -101,7 +103,7 @@ impl Error {
     }
 
     /// What everybody gets after `first` poisoned the handle.
-    pub(crate) fn poisoned(first: &Error) -> Error {
+    pub fn poisoned(first: &Error) -> Error {
         let detail = "an earlier write or sync failed, so the handle is poisoned";
         let mut error = Error::new(ErrorKind::Poisoned, "use log", detail);
         let inner = error.inner_mut();
@@ -117,13 +119,15 @@ impl Error {
     }
 
     /// Adds the path, unless one is known.
-    pub(crate) fn at_path(mut self, path: impl AsRef<Path>) -> Error {
+    #[must_use]
+    pub fn at_path(mut self, path: impl AsRef<Path>) -> Error {
         self.inner_mut().path.get_or_insert_with(|| path.as_ref().to_owned());
         self
     }
 
     /// Adds a sentence to the detail.
-    pub(crate) fn with_detail(mut self, detail: impl AsRef<str>) -> Error {
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl AsRef<str>) -> Error {
         let inner = self.inner_mut();
         if !inner.detail.is_empty() {
             inner.detail.push_str("; ");
@@ -133,7 +137,8 @@ impl Error {
     }
 
     /// The same failure where it cannot be mended by making room.
-    pub(crate) fn into_io(mut self) -> Error {
+    #[must_use]
+    pub fn into_io(mut self) -> Error {
         self.inner_mut().kind = ErrorKind::Io;
         self
     }
@@ -143,12 +148,16 @@ impl Error {
         self
     }
 
-    pub(crate) fn at_offset(mut self, offset: u64) -> Error {
+    /// Adds the offset in the file, unless one is known.
+    #[must_use]
+    pub fn at_offset(mut self, offset: u64) -> Error {
         self.inner_mut().offset.get_or_insert(offset);
         self
     }
 
-    pub(crate) fn at_lsn(mut self, lsn: Lsn) -> Error {
+    /// Adds the LSN, unless one is known.
+    #[must_use]
+    pub fn at_lsn(mut self, lsn: Lsn) -> Error {
         self.inner_mut().lsn.get_or_insert(lsn);
         self
     }

@@ -1,5 +1,7 @@
 //! The composed operations on files, each written once: whole reads and writes, create, replace, remove, sweep.
 //!
+//! The log uses nothing else above the seam, and a program that keeps files beside its log (pages, a control file) can use the same.
+//!
 //! Everything above this module works with [`LogDir`] and [`LogFile`], which add what a raw system call lacks: short and interrupted
 //! calls are continued, and every error says which operation failed on which path. A failed sync is never retried.
 
@@ -14,16 +16,16 @@ use crate::segment::name;
 /// Bytes written at once where zeros fill a file.
 const ZERO_CHUNK: usize = 1 << 20;
 
-/// The open directory of a log.
+/// An open directory: of a log, or of what is built on one.
 #[derive(Clone, Debug)]
-pub(crate) struct LogDir {
+pub struct LogDir {
     directory: Arc<dyn Directory>,
     path: Arc<PathBuf>,
 }
 
-/// An open file of a log.
+/// An open file in a [`LogDir`].
 #[derive(Clone, Debug)]
-pub(crate) struct LogFile {
+pub struct LogFile {
     file: Arc<dyn File>,
     path: Arc<PathBuf>,
 }
@@ -31,17 +33,18 @@ pub(crate) struct LogFile {
 /// A complete and synced replacement that does not have its final name yet.
 #[derive(Debug)]
 #[must_use = "a temp file replaces nothing before it is committed"]
-pub(crate) struct Temp {
+pub struct Temp {
     temp: String,
     name: String,
 }
 
 /// Why a commit failed, and whether the new name may be there all the same.
 #[derive(Debug)]
-pub(crate) struct CommitError {
-    pub(crate) error: Error,
+pub struct CommitError {
+    /// What failed.
+    pub error: Error,
     /// The rename or the directory sync failed: nobody knows what is there, nor what a crash would leave.
-    pub(crate) is_unsure: bool,
+    pub is_unsure: bool,
 }
 
 impl From<CommitError> for Error {
@@ -52,7 +55,7 @@ impl From<CommitError> for Error {
 
 /// Creates the directory `path` and what is missing above it, and makes the entry of each durable in its parent. The entry
 /// of the last one is synced even if it was there: an earlier attempt may have died before its sync.
-pub(crate) fn create_dir_durable(fs: &dyn FileSystem, path: &Path) -> Result<()> {
+pub fn create_dir_durable(fs: &dyn FileSystem, path: &Path) -> Result<()> {
     let parent = parent_of(path);
     match fs.create_dir(path) {
         Ok(()) => {}
@@ -74,7 +77,7 @@ fn parent_of(path: &Path) -> Option<&Path> {
 
 impl LogDir {
     /// Opens the directory; [`ErrorKind::NotFound`] if it is missing.
-    pub(crate) fn open(fs: &dyn FileSystem, path: &Path) -> Result<LogDir> {
+    pub fn open(fs: &dyn FileSystem, path: &Path) -> Result<LogDir> {
         match fs.open_dir(path) {
             Ok(directory) => Ok(LogDir { directory, path: Arc::new(path.to_owned()) }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -84,24 +87,28 @@ impl LogDir {
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Its path.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+    /// The path of `name` in it.
+    pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    pub(crate) fn list(&self) -> Result<Vec<String>> {
+    /// The names in it, in no particular order.
+    pub fn list(&self) -> Result<Vec<String>> {
         self.directory.list().map_err(|error| Error::io("list directory", self.path(), error))
     }
 
-    pub(crate) fn open_file(&self, name: &str, mode: OpenMode) -> Result<LogFile> {
+    /// Opens the file `name`.
+    pub fn open_file(&self, name: &str, mode: OpenMode) -> Result<LogFile> {
         self.try_open_file(name, mode).map_err(|error| Error::io("open", self.path_of(name), error))
     }
 
     /// As [`LogDir::open_file`], `None` if there is no such file.
-    pub(crate) fn find_file(&self, name: &str, mode: OpenMode) -> Result<Option<LogFile>> {
+    pub fn find_file(&self, name: &str, mode: OpenMode) -> Result<Option<LogFile>> {
         match self.try_open_file(name, mode) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -129,12 +136,12 @@ impl LogDir {
 
     /// Makes changes of names durable. That this ran out of space cannot be mended by making room: the change is there and nobody knows
     /// whether it stays.
-    pub(crate) fn sync(&self) -> Result<()> {
+    pub fn sync(&self) -> Result<()> {
         self.directory.sync().map_err(|error| Error::io("sync directory", self.path(), error).into_io())
     }
 
     /// Removes a name; that it is already gone is no error. Not durable before [`LogDir::sync`]. Returns whether it was there.
-    pub(crate) fn remove(&self, name: &str) -> Result<bool> {
+    pub fn remove(&self, name: &str) -> Result<bool> {
         match self.directory.remove(name) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -151,7 +158,7 @@ impl LogDir {
 
     /// Creates the file `name`, which may be left over from an earlier attempt, lets `fill` write it, and syncs it. If anything
     /// fails the file is removed again.
-    pub(crate) fn create_filled(&self, name: &str, fill: impl FnOnce(&LogFile) -> Result<()>) -> Result<LogFile> {
+    pub fn create_filled(&self, name: &str, fill: impl FnOnce(&LogFile) -> Result<()>) -> Result<LogFile> {
         self.remove(name)?;
         let file = self.open_file(name, OpenMode::CreateNew)?;
         match fill(&file).and_then(|()| file.sync_all()) {
@@ -169,14 +176,14 @@ impl LogDir {
     }
 
     /// Writes and syncs the replacement of `name` under its temp name. Nothing changes before [`LogDir::commit`].
-    pub(crate) fn write_temp(&self, name: &str, fill: impl FnOnce(&LogFile) -> Result<()>) -> Result<Temp> {
+    pub fn write_temp(&self, name: &str, fill: impl FnOnce(&LogFile) -> Result<()>) -> Result<Temp> {
         let temp = name::temp(name);
         self.create_filled(&temp, fill)?;
         Ok(Temp { temp, name: name.to_owned() })
     }
 
     /// Renames a synced temp file over its final name and syncs the directory: the one way in which anything is replaced.
-    pub(crate) fn commit(&self, temp: Temp) -> Result<(), CommitError> {
+    pub fn commit(&self, temp: Temp) -> Result<(), CommitError> {
         self.rename_durably(&temp.temp, &temp.name)
     }
 
@@ -190,7 +197,7 @@ impl LogDir {
     }
 
     /// Abandons a temp file.
-    pub(crate) fn abandon(&self, temp: Temp) -> Result<()> {
+    pub fn abandon(&self, temp: Temp) -> Result<()> {
         self.remove(&temp.temp).map(|_| ())
     }
 }
@@ -201,16 +208,23 @@ impl LogFile {
         LogFile { path: Arc::new(path), ..self }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Its path.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn len(&self) -> Result<u64> {
+    /// Whether the size is 0.
+    pub fn is_empty(&self) -> Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+
+    /// The size in bytes.
+    pub fn len(&self) -> Result<u64> {
         self.file.len().map_err(|error| Error::io("get size of", self.path(), error))
     }
 
     /// Reads at `offset` until `buf` is full or the file ends, and returns how many bytes were read.
-    pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         let mut done = 0;
         while done < buf.len() {
             match self.file.read_at(&mut buf[done..], offset + done as u64) {
@@ -226,7 +240,7 @@ impl LogFile {
     }
 
     /// Writes all of `bytes` at `offset`.
-    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let mut done = 0;
         while done < bytes.len() {
             let at = offset + done as u64;
@@ -244,7 +258,7 @@ impl LogFile {
     }
 
     /// Writes zeros from `from` to `to`, so that later writes there change no metadata.
-    pub(crate) fn write_zeros(&self, from: u64, to: u64) -> Result<()> {
+    pub fn write_zeros(&self, from: u64, to: u64) -> Result<()> {
         static ZEROS: [u8; ZERO_CHUNK] = [0; ZERO_CHUNK];
         let mut at = from;
         while at < to {
@@ -255,15 +269,18 @@ impl LogFile {
         Ok(())
     }
 
-    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
+    /// Sets the size; growing reads as zeros.
+    pub fn set_len(&self, len: u64) -> Result<()> {
         self.file.set_len(len).map_err(|error| Error::io("set size of", self.path(), error))
     }
 
-    pub(crate) fn sync_data(&self) -> Result<()> {
+    /// Makes the data, and the size if it changed, durable. Never tried again after a failure.
+    pub fn sync_data(&self) -> Result<()> {
         self.file.sync_data().map_err(|error| Error::io("sync", self.path(), error))
     }
 
-    pub(crate) fn sync_all(&self) -> Result<()> {
+    /// As [`LogFile::sync_data`], with all metadata of the file.
+    pub fn sync_all(&self) -> Result<()> {
         self.file.sync_all().map_err(|error| Error::io("sync", self.path(), error))
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Everything the log does to a disk goes through [`FileSystem`], [`Directory`] and [`File`], so a simulator sees every
 //! step and can fail, tear or lose each of them. There is no composed operation here: "write a temp file, sync it, rename
-//! it, sync the directory" lives one level up, in `durable`.
+//! it, sync the directory" lives one level up, in [`durable`].
 //!
 //! [`RealFileSystem`] is the operating system. With the feature `sim`, the module `sim` holds a simulated one that
 //! is crueller than POSIX.
 
-pub(crate) mod durable;
+pub mod durable;
 mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
