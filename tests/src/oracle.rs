@@ -247,6 +247,7 @@ pub fn open(fs: &SimFs, setup: &Setup, clock: &Arc<ManualClock>) -> wal::Result<
         .file_system(Arc::new(fs.clone()))
         .clock(Arc::clone(clock) as Arc<dyn wal::Clock>)
         .log_id(LOG_ID)
+        .bugs(setup.bugs)
         .open(DIR)
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wal::fs::sim::SimConfig;
+use wal::museum::Bugs;
 use wal::{Background, Config, SyncMode};
 
 /// The three modes, with limits that a short test reaches.
@@ -18,6 +19,8 @@ pub struct Setup {
     pub sim: SimConfig,
     /// Crashes may tear sectors.
     pub torn_sectors: bool,
+    /// How the log is broken on purpose.
+    pub bugs: Bugs,
 }
 
 impl Setup {
@@ -38,7 +41,7 @@ impl Setup {
         };
         let mut sim = SimConfig::default();
         sim.seed = variant;
-        Setup { config, sim, torn_sectors: false }
+        Setup { config, sim, torn_sectors: false, bugs: Bugs::NONE }
     }
 }
 

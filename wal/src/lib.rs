@@ -53,6 +53,11 @@ pub mod inspect;
 mod log_reader;
 mod lsn;
 mod metrics;
+#[cfg(not(feature = "museum"))]
+mod museum;
+#[cfg(feature = "museum")]
+#[doc(hidden)]
+pub mod museum;
 mod observe;
 mod opener;
 mod prepare;

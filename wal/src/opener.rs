@@ -17,6 +17,7 @@ use crate::fs::durable::{LogDir, create_dir_durable};
 use crate::fs::{FileSystem, LockGuard, RealFileSystem};
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
+use crate::museum::Bugs;
 use crate::prepare::Preparer;
 use crate::record::LogId;
 use crate::recover::recover;
@@ -43,6 +44,7 @@ pub struct Opener {
     clock: Arc<dyn Clock>,
     log_id: Option<LogId>,
     progress: Box<dyn Fn(Progress) + Send + Sync>,
+    bugs: Bugs,
 }
 
 impl std::fmt::Debug for Opener {
@@ -59,6 +61,7 @@ impl Opener {
             clock: Arc::new(SystemClock::default()),
             log_id: None,
             progress: Box::new(|_| {}),
+            bugs: Bugs::default(),
         }
     }
 
@@ -90,6 +93,16 @@ impl Opener {
         self
     }
 
+    /// Breaks the log on purpose, for this project's own tests.
+    #[cfg(feature = "museum")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn bugs(mut self, bugs: Bugs) -> Opener {
+        self.bugs = bugs;
+        self.log_id = bugs.log_id().map(LogId).or(self.log_id);
+        self
+    }
+
     /// Opens the log in `path` and starts its threads.
     pub(crate) fn open_handle(self, path: &Path) -> Result<Handle> {
         let config = self.config.validated()?;
@@ -99,7 +112,8 @@ impl Opener {
                 LogDir::open(&*self.fs, path)?
             }
             other => other?,
-        };
+        }
+        .with_bugs(self.bugs);
         if !config.create && !dir.list()?.iter().any(|name| name == crate::segment::name::CONTROL) {
             // Not even the lock file is created where there is no log.
             let survey = crate::recover::survey::survey(&dir, crate::recover::survey::Reach::Tail(0), &|_, _| {})?;
@@ -134,6 +148,7 @@ impl Opener {
         let marks = Arc::new(Watermark::new(recovered.next_lsn, sender, Arc::clone(&background)));
         let parts = Parts {
             config: config.clone(),
+            bugs: self.bugs,
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&metrics),
             chain: Arc::clone(&chain),

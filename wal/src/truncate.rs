@@ -5,6 +5,7 @@ use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::Temp;
 use crate::lsn::Lsn;
+use crate::museum::Bug;
 use crate::recover::{Unnamed, name_active, write_active};
 use crate::rewrite::{Replacement, replacement};
 use crate::segment::chain::Link;
@@ -105,6 +106,9 @@ pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy)
     }
     let dropped = shared.chain.drop_before(plan.link.number, plan.start);
     let (segments_removed, mut bytes_freed) = retire(shared, &dropped)?;
+    if plan.link.end.is_none() && shared.dir.bugs.has(Bug::ActiveSegmentDeleted) {
+        shared.dir.remove(&name::segment(plan.link.number))?;
+    }
     if let Some(Replacement { temp, header, .. }) = copy {
         bytes_freed += header.base.distance_from(plan.link.base);
         shared.commit_temp(temp)?;

@@ -178,6 +178,11 @@ impl Watermark {
         }
     }
 
+    /// As [`Watermark::set_poison`], telling nobody: for the museum.
+    pub(crate) fn set_poison_silently(&self, first: Error) {
+        drop(self.poison.set(first));
+    }
+
     /// The records in `first..end` were refused by a full disk.
     pub(crate) fn fail_range(&self, first: Lsn, end: Lsn, error: Error) {
         debug_assert!(error.kind() == ErrorKind::Full, "only a full disk leaves the log usable: {error}");

@@ -13,6 +13,7 @@ use crate::config::{Background, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::lsn::Lsn;
+use crate::museum::Bug;
 use crate::record::{FRAME_HEADER_BYTES, padding_header, stamp};
 use crate::segment::header::SegmentHeader;
 use crate::segment::writer::{ActiveSegment, ReadySegment};
@@ -231,11 +232,12 @@ impl Commit {
     fn write(&self, group: &mut Group) -> Result<()> {
         let mut tail = self.tail.lock();
         let witness = self.marks.durable();
+        let written_witness = if self.parts.bugs.has(Bug::WitnessStuckAtZero) { Lsn::ZERO } else { witness };
         self.fill_holes(&mut tail, group, witness)?;
         let segment = Arc::clone(&group.segment);
         let bytes = group.bytes.as_mut_slice();
         let offset = if group.starts_segment {
-            let header = self.header_for(&segment, tail.last_checksum, witness);
+            let header = self.header_for(&segment, tail.last_checksum, written_witness);
             bytes[..group.frames_at].copy_from_slice(&header.encode());
             self.begin_sync_of(&segment);
             0
@@ -243,7 +245,7 @@ impl Commit {
             bytes[..group.frames_at].copy_from_slice(&tail.block[..group.frames_at]);
             segment.offset_of(group.first) - group.frames_at as u64
         };
-        let last = stamp(&mut bytes[group.frames_at..], segment.identity, group.first, witness);
+        let last = stamp(&mut bytes[group.frames_at..], segment.identity, group.first, written_witness);
         let is_timed = group.wants_sync || group.sequence.is_multiple_of(TIMED_APPENDS);
         let started = is_timed.then(Instant::now);
         let content = group.bytes.len();
@@ -261,7 +263,7 @@ impl Commit {
             None => segment.file.write_at(group.bytes.as_slice(), offset),
         };
         if let Err(error) = result {
-            if error.is_full() {
+            if error.is_full() && !self.parts.bugs.has(Bug::HalfRecordOnFullDisk) {
                 // Frames that got through are not to be found by a recovery before padding takes their place. If this fails too there
                 // was no room for them either.
                 let blank = segment.file.write_at(&[0; FRAME_HEADER_BYTES], segment.offset_of(group.first));
@@ -468,7 +470,10 @@ impl Commit {
 
     /// While paused: goes on in `segment`, which has no frame yet, at its base `next`, with everything below durable.
     pub(crate) fn adopt(&self, segment: Arc<ActiveSegment>, next: Lsn) {
-        *self.tail.lock() = Tail::new(0, Vec::new());
+        let mut tail = self.tail.lock();
+        let checksum = if self.parts.bugs.has(Bug::StaleChecksumAfterCut) { tail.last_checksum } else { 0 };
+        *tail = Tail::new(checksum, Vec::new());
+        drop(tail);
         self.restart_sync_with(Arc::clone(&segment));
         let mut queue = self.queue.lock();
         queue.segment = segment;

@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
+use crate::museum::{Bug, Bugs};
 use crate::prepare::Preparer;
 use crate::record::frame_bytes;
 use crate::segment::chain::Chain;
@@ -46,6 +47,7 @@ const TIMED_APPENDS: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) config: Config,
+    pub(crate) bugs: Bugs,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) chain: Arc<Chain>,
@@ -444,6 +446,9 @@ impl Commit {
 
     /// Latches the first failure and tells everybody.
     pub(crate) fn poison(&self, first: Error) {
+        if self.parts.bugs.has(Bug::WaitersNotWoken) {
+            return self.marks.set_poison_silently(first);
+        }
         self.marks.set_poison(first);
         self.queue.lock().clear();
         self.wake_everybody();

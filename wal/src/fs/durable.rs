@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use super::{Directory, File, FileSystem, LockGuard, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::segment::name;
+use crate::museum::{Bug, Bugs};
+use crate::segment::name::{self, FileName};
 
 /// Bytes written at once where zeros fill a file.
 const ZERO_CHUNK: usize = 1 << 20;
@@ -21,6 +22,7 @@ const ZERO_CHUNK: usize = 1 << 20;
 pub struct LogDir {
     directory: Arc<dyn Directory>,
     path: Arc<PathBuf>,
+    pub(crate) bugs: Bugs,
 }
 
 /// An open file in a [`LogDir`].
@@ -28,6 +30,7 @@ pub struct LogDir {
 pub struct LogFile {
     file: Arc<dyn File>,
     path: Arc<PathBuf>,
+    bugs: Bugs,
 }
 
 /// A complete and synced replacement that does not have its final name yet.
@@ -79,12 +82,17 @@ impl LogDir {
     /// Opens the directory; [`ErrorKind::NotFound`] if it is missing.
     pub fn open(fs: &dyn FileSystem, path: &Path) -> Result<LogDir> {
         match fs.open_dir(path) {
-            Ok(directory) => Ok(LogDir { directory, path: Arc::new(path.to_owned()) }),
+            Ok(directory) => Ok(LogDir { directory, path: Arc::new(path.to_owned()), bugs: Bugs::default() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Error::new(ErrorKind::NotFound, "open log", "the directory does not exist").at_path(path))
             }
             Err(error) => Err(Error::io("open directory", path, error)),
         }
+    }
+
+    /// The same directory with the switches of the museum.
+    pub(crate) fn with_bugs(self, bugs: Bugs) -> LogDir {
+        LogDir { bugs, ..self }
     }
 
     /// Its path.
@@ -127,7 +135,7 @@ impl LogDir {
 
     pub(crate) fn try_open_file(&self, name: &str, mode: OpenMode) -> io::Result<LogFile> {
         let file = self.directory.open(name, mode)?;
-        Ok(LogFile { file, path: Arc::new(self.path_of(name)) })
+        Ok(LogFile { file, path: Arc::new(self.path_of(name)), bugs: self.bugs })
     }
 
     pub(crate) fn lock(&self) -> Result<Option<Box<dyn LockGuard>>> {
@@ -161,7 +169,9 @@ impl LogDir {
     pub fn create_filled(&self, name: &str, fill: impl FnOnce(&LogFile) -> Result<()>) -> Result<LogFile> {
         self.remove(name)?;
         let file = self.open_file(name, OpenMode::CreateNew)?;
-        match fill(&file).and_then(|()| file.sync_all()) {
+        let is_unsynced = self.bugs.has(Bug::OutputNotSynced) && matches!(name::parse(name), FileName::SegmentTemp(_));
+        let sync = || if is_unsynced { Ok(()) } else { file.sync_all() };
+        match fill(&file).and_then(|()| sync()) {
             Ok(()) => Ok(file),
             Err(error) => Err(self.discard(name, error)),
         }
@@ -184,6 +194,10 @@ impl LogDir {
 
     /// Renames a synced temp file over its final name and syncs the directory: the one way in which anything is replaced.
     pub fn commit(&self, temp: Temp) -> Result<(), CommitError> {
+        #[cfg(feature = "museum")]
+        if self.bugs.has(Bug::RewriteInPlace) && matches!(name::parse(&temp.name), FileName::Segment(_)) {
+            return self.overwrite(&temp).map_err(|error| CommitError { error, is_unsure: true });
+        }
         self.rename_durably(&temp.temp, &temp.name)
     }
 
@@ -192,8 +206,26 @@ impl LogDir {
     pub(crate) fn rename_durably(&self, from: &str, to: &str) -> Result<(), CommitError> {
         match self.rename(from, to) {
             Err(error) if error.is_full() => Err(CommitError { error: self.discard(from, error), is_unsure: false }),
+            Ok(()) if self.bugs.has(Bug::DirectoryNotSynced) => Ok(()),
             result => result.and_then(|()| self.sync()).map_err(|error| CommitError { error, is_unsure: true }),
         }
+    }
+
+    /// Replaces a file as [`Bug::RewriteInPlace`] does.
+    #[cfg(feature = "museum")]
+    fn overwrite(&self, temp: &Temp) -> Result<()> {
+        let source = self.open_file(&temp.temp, OpenMode::Read)?;
+        let mut bytes = vec![0; source.len()? as usize];
+        source.read_at(&mut bytes, 0)?;
+        let target = match self.find_file(&temp.name, OpenMode::Write)? {
+            Some(target) => target,
+            None => self.open_file(&temp.name, OpenMode::CreateNew)?,
+        };
+        target.set_len(0)?;
+        target.write_at(&bytes, 0)?;
+        target.sync_all()?;
+        self.remove(&temp.temp)?;
+        self.sync()
     }
 
     /// Abandons a temp file.
@@ -231,6 +263,7 @@ impl LogFile {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if self.bugs.has(Bug::ReadErrorTakenForEnd) => break,
                 Err(error) => {
                     return Err(Error::io("read", self.path(), error).at_offset(offset + done as u64));
                 }
@@ -276,7 +309,11 @@ impl LogFile {
 
     /// Makes the data, and the size if it changed, durable. Never tried again after a failure.
     pub fn sync_data(&self) -> Result<()> {
-        self.file.sync_data().map_err(|error| Error::io("sync", self.path(), error))
+        let mut result = self.file.sync_data();
+        if result.is_err() && self.bugs.has(Bug::SyncTriedAgain) {
+            result = self.file.sync_data();
+        }
+        result.map_err(|error| Error::io("sync", self.path(), error))
     }
 
     /// As [`LogFile::sync_data`], with all metadata of the file.
