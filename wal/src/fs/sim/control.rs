@@ -6,6 +6,7 @@ use std::path::Path;
 use super::content::{Content, PAGE};
 use super::crash::{CrashPlan, Outcomes, Undecided};
 use super::names::Node;
+use super::rng::Rng;
 use super::state::is_simulated_crash;
 use super::{Event, Fault, SimConfig, SimFs};
 
@@ -170,6 +171,38 @@ impl SimFs {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         state.volume.inode_mut(inode)?.flip_bit(offset, bit);
+        Ok(())
+    }
+
+    /// Flips one bit of one file, both picked by the seed, as [`SimFs::flip_bit`] does. Returns the path, the offset and the bit, or `None`
+    /// if no file holds anything.
+    pub fn rot(&self, seed: u64) -> Option<(String, u64, u8)> {
+        let mut rng = Rng::new(seed);
+        let mut state = self.shared.state.lock();
+        let files = state.volume.inodes.iter().filter(|(_, inode)| inode.links > 0 && inode.cache().len() > 0);
+        let files: Vec<_> = files.map(|(id, inode)| (*id, inode.cache().len())).collect();
+        let (id, len) = *files.get(rng.below(files.len().max(1)))?;
+        let (offset, bit) = (rng.next() % len, rng.below(8) as u8);
+        state.volume.inode_mut(id).ok()?.flip_bit(offset, bit);
+        Some((state.volume.path_of(id), offset, bit))
+    }
+
+    /// Makes the sectors that hold these bytes of a file unreadable: reads stop before them, and a read that begins in one
+    /// fails with `EIO`. They can be read again once something was written to them. A crash does not mend them.
+    pub fn make_unreadable(&self, path: impl AsRef<Path>, offset: u64, length: u64) -> io::Result<()> {
+        let mut state = self.shared.state.lock();
+        let inode = state.volume.find_file(path.as_ref())?;
+        state.volume.inode_mut(inode)?.make_unreadable(offset, length);
+        Ok(())
+    }
+
+    /// Lets the write-back of all unsynced data of a file fail, now and behind everybody's back: the disk never gets it,
+    /// programs go on reading it until the cache is dropped, and each descriptor that is open now gets this error number from its next sync, once.
+    pub fn fail_write_back(&self, path: impl AsRef<Path>, errno: i32) -> io::Result<()> {
+        let mut state = self.shared.state.lock();
+        let inode = state.volume.find_file(path.as_ref())?;
+        state.volume.inode_mut(inode)?.drop_dirty(0..u64::MAX);
+        state.tell_descriptors(inode, None, errno);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
-use super::config::LostSectors;
+use super::config::{LostSectors, NamePersistence};
 use super::content::{PAGE, SECTOR};
 use super::inode::{Inode, SectorVersions};
 use super::names::{InodeId, Node};
@@ -91,6 +91,9 @@ impl CrashPlan {
 pub enum UndecidedKind {
     /// What a name in a directory leads to.
     Name,
+    /// How much of the journal survives, counted in changes of names; see
+    /// [`NamePersistence::Journal`](super::NamePersistence::Journal).
+    Journal,
     /// The size of a file.
     Size,
     /// The sector of a file with this number.
@@ -115,6 +118,7 @@ impl fmt::Display for Undecided {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             UndecidedKind::Name => write!(formatter, "name {}", self.path)?,
+            UndecidedKind::Journal => formatter.write_str("journal")?,
             UndecidedKind::Size => write!(formatter, "size of {}", self.path)?,
             UndecidedKind::Sector(sector) => write!(formatter, "sector {sector} of {}", self.path)?,
         }
@@ -195,7 +199,7 @@ impl<'a> Chooser<'a> {
 
     fn choose_at_random(&mut self, kind: UndecidedKind, versions: usize, newest: usize) -> usize {
         let keep = match kind {
-            UndecidedKind::Name => self.keep[0],
+            UndecidedKind::Name | UndecidedKind::Journal => self.keep[0],
             UndecidedKind::Size => self.keep[1],
             UndecidedKind::Sector(_) => self.keep[2],
         };
@@ -230,6 +234,7 @@ impl Volume {
             stale: self.stale.clone(),
             health: Health::Good,
             next_id: self.next_id,
+            name_changes: 0,
         };
         self.decide_names(chooser, &mut after);
         let links = keep_reachable(&mut after);
@@ -252,6 +257,9 @@ impl Volume {
     }
 
     fn decide_names(&self, chooser: &mut Chooser<'_>, after: &mut Volume) {
+        if self.config.names == NamePersistence::Journal {
+            return self.decide_journal(chooser, after);
+        }
         for (id, dir) in &self.dirs {
             let survivor = if dir.is_settled() {
                 Arc::clone(dir)
@@ -261,6 +269,18 @@ impl Volume {
                     chooser.choose(UndecidedKind::Name, path, versions, versions - 1)
                 }))
             };
+            after.dirs.insert(*id, survivor);
+        }
+    }
+
+    fn decide_journal(&self, chooser: &mut Chooser<'_>, after: &mut Volume) {
+        let mut changes: Vec<u64> = self.dirs.values().flat_map(|dir| dir.unsynced_changes()).collect();
+        changes.push(0);
+        changes.sort_unstable();
+        changes.dedup();
+        let kept = chooser.choose(UndecidedKind::Journal, || "/".to_owned(), changes.len(), changes.len() - 1);
+        for (id, dir) in &self.dirs {
+            let survivor = if dir.is_settled() { Arc::clone(dir) } else { Arc::new(dir.up_to(changes[kept])) };
             after.dirs.insert(*id, survivor);
         }
     }
@@ -285,7 +305,7 @@ impl Volume {
             damage_neighbours(chooser, &undecided, &mut content);
         }
         content.set_len(size);
-        Arc::new(Inode::settled(content, inode.links))
+        Arc::new(inode.survivor(content))
     }
 
     fn surviving_bytes(
@@ -296,9 +316,11 @@ impl Volume {
         version: usize,
     ) -> Vec<u8> {
         let is_lost = version == 0 && inode.disk().is_hole(item.sector);
-        let mut bytes = match self.config.lost_sectors {
-            LostSectors::Garbage | LostSectors::Stale if is_lost => self.foreign_bytes(&mut chooser.rng),
-            _ => item.versions[version].to_vec(),
+        let lost = self.config.lost_sectors;
+        let mut bytes = if is_lost && lost != LostSectors::Zeros {
+            self.bytes_of_lost_sector(lost, &mut chooser.rng)
+        } else {
+            item.versions[version].to_vec()
         };
         if chooser.plan.torn_sectors && chooser.rng.percent(50) {
             let other = item.versions[chooser.rng.below(item.versions.len())];
@@ -309,16 +331,42 @@ impl Volume {
         bytes
     }
 
-    fn foreign_bytes(&self, rng: &mut Rng) -> Vec<u8> {
-        let mut bytes = vec![0; SECTOR];
-        if self.config.lost_sectors == LostSectors::Stale && !self.stale.is_empty() {
-            let page = &self.stale[rng.below(self.stale.len())];
-            let start = rng.below(PAGE / SECTOR) * SECTOR;
-            bytes.copy_from_slice(&page[start..start + SECTOR]);
-        } else {
-            rng.fill(&mut bytes);
+    fn bytes_of_lost_sector(&self, lost: LostSectors, rng: &mut Rng) -> Vec<u8> {
+        let source = match lost {
+            LostSectors::Zeros => return vec![0; SECTOR],
+            LostSectors::Garbage => None,
+            LostSectors::Stale => self.stale_sector(rng),
+            LostSectors::Foreign => self.foreign_sector(rng),
+            LostSectors::Any => {
+                const KINDS: [LostSectors; 4] =
+                    [LostSectors::Zeros, LostSectors::Garbage, LostSectors::Stale, LostSectors::Foreign];
+                return self.bytes_of_lost_sector(KINDS[rng.below(KINDS.len())], rng);
+            }
+        };
+        source.map_or_else(
+            || {
+                let mut bytes = vec![0; SECTOR];
+                rng.fill(&mut bytes);
+                bytes
+            },
+            <[u8]>::to_vec,
+        )
+    }
+
+    fn stale_sector(&self, rng: &mut Rng) -> Option<&[u8]> {
+        if self.stale.is_empty() {
+            return None;
         }
-        bytes
+        let page = &self.stale[rng.below(self.stale.len())];
+        let start = rng.below(PAGE / SECTOR) * SECTOR;
+        Some(&page[start..start + SECTOR])
+    }
+
+    fn foreign_sector(&self, rng: &mut Rng) -> Option<&[u8]> {
+        let files: Vec<&Inode> =
+            self.inodes.values().map(|inode| &**inode).filter(|inode| inode.disk().len() > 0).collect();
+        let disk = files.get(rng.below(files.len().max(1)))?.disk();
+        Some(disk.sector(rng.below(disk.len().div_ceil(SECTOR as u64) as usize) as u64))
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use super::rng::Rng;
+
 /// The error numbers of Linux that a disk and its file system give.
 pub mod errno {
     /// The call was interrupted.
@@ -103,9 +105,12 @@ impl fmt::Display for Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Effect {
-    /// The call fails with this error number and does nothing. A sync that fails has the effects of the
-    /// [`SyncFailure`](super::SyncFailure) that is configured.
+    /// The call fails with this error number and does nothing. A sync that fails could not write the data, and
+    /// [`SimConfig::sync_failure`](super::SimConfig::sync_failure) says what follows.
     Error(i32),
+    /// A sync, or a direct write, wrote the data and could not flush the device. It fails with this error number, and
+    /// [`SimConfig::flush_failure`](super::SimConfig::flush_failure) says what follows.
+    FlushError(i32),
     /// The call does its work and reports this error number all the same.
     DoneButError(i32),
     /// A write puts down this many bytes and then fails.
@@ -115,20 +120,38 @@ pub enum Effect {
         /// The error number.
         errno: i32,
     },
+    /// A write says `Ok` and is written back too late to tell: the disk never gets it, and every descriptor that is open for
+    /// the file at that moment gets this error number from its next sync, once. Who opens the file later hears nothing.
+    WriteBackError(i32),
+    /// A write says `Ok` and the disk never gets it, and nobody hears of it. It is read back until the cache is dropped
+    /// or the machine crashes; a direct write is not, for it has no cache.
+    LostWrite,
     /// A read or write moves at most this many bytes and says so.
     Short(usize),
-    /// A read or write works on this offset instead of its own.
+    /// The device works on this offset instead of the right one. A read returns what is there. A write damages what is there,
+    /// as far as the file reaches, and is lost at its own place as with [`Effect::LostWrite`].
     Misdirect(u64),
+    /// As [`Effect::Misdirect`], at the same offset of another file: the one that was created next, or else the first.
+    /// If there is none, nothing happens.
+    WrongFile,
+    /// A bit of the data is flipped on its way: the one with this number, counted from the lowest of the first byte, modulo the bits
+    /// that are moved.
+    FlipBit(u64),
     /// A sync, or a direct write, says `Ok` and makes nothing durable.
     Lie,
 }
 
 impl Effect {
-    fn suits(self, operation: Operation) -> bool {
+    fn suits(self, call: &Call<'_>) -> bool {
+        let operation = call.operation;
         match self {
             Effect::Error(_) | Effect::DoneButError(_) => true,
-            Effect::PartialError { .. } => operation == Operation::Write,
-            Effect::Short(_) | Effect::Misdirect(_) => matches!(operation, Operation::Write | Operation::Read),
+            Effect::PartialError { .. } | Effect::LostWrite => operation == Operation::Write,
+            Effect::WriteBackError(_) => operation == Operation::Write && !call.direct,
+            Effect::Short(_) | Effect::Misdirect(_) | Effect::WrongFile | Effect::FlipBit(_) => {
+                matches!(operation, Operation::Write | Operation::Read)
+            }
+            Effect::FlushError(_) => operation.is_sync() || operation == Operation::Write && call.direct,
             Effect::Lie => operation.is_sync() || operation == Operation::Write,
         }
     }
@@ -144,6 +167,7 @@ pub struct Fault {
     operation: Option<Operation>,
     name: Option<String>,
     name_prefix: Option<String>,
+    percent: u64,
     skip: u64,
     times: u64,
 }
@@ -151,7 +175,7 @@ pub struct Fault {
 impl Fault {
     /// A fault on the next call.
     pub fn new(effect: Effect) -> Fault {
-        Fault { effect, call: None, operation: None, name: None, name_prefix: None, skip: 0, times: 1 }
+        Fault { effect, call: None, operation: None, name: None, name_prefix: None, percent: 100, skip: 0, times: 1 }
     }
 
     /// Fails with an error number: short for `Fault::new(Effect::Error(errno))`.
@@ -184,6 +208,13 @@ impl Fault {
         self
     }
 
+    /// Only this share of the matching calls, picked by [`SimConfig::seed`](super::SimConfig::seed). The others do not count for
+    /// [`Fault::skip`] and [`Fault::times`].
+    pub fn percent(mut self, percent: u64) -> Fault {
+        self.percent = percent;
+        self
+    }
+
     /// Leaves the first `count` matching calls alone.
     pub fn skip(mut self, count: u64) -> Fault {
         self.skip = count;
@@ -203,7 +234,7 @@ impl Fault {
 
     fn matches(&self, number: u64, call: &Call<'_>) -> bool {
         let names = || std::iter::once(call.name).chain(call.target);
-        self.effect.suits(call.operation)
+        self.effect.suits(call)
             && self.call.is_none_or(|planned| planned == number)
             && self.operation.is_none_or(|operation| operation == call.operation)
             && self.name.as_ref().is_none_or(|name| names().any(|given| given == name))
@@ -211,8 +242,8 @@ impl Fault {
     }
 
     /// Counts the call, and says what to do to it.
-    fn take(&mut self, number: u64, call: &Call<'_>) -> Option<Effect> {
-        if self.times == 0 || !self.matches(number, call) {
+    fn take(&mut self, number: u64, call: &Call<'_>, rng: &mut Rng) -> Option<Effect> {
+        if self.times == 0 || !self.matches(number, call) || self.percent < 100 && !rng.percent(self.percent) {
             return None;
         }
         if self.skip > 0 {
@@ -225,10 +256,10 @@ impl Fault {
 }
 
 /// The effect of the first fault that applies. All faults count the call, also those behind it.
-pub(super) fn take_effect(faults: &mut Vec<Fault>, number: u64, call: &Call<'_>) -> Option<Effect> {
+pub(super) fn take_effect(faults: &mut Vec<Fault>, number: u64, call: &Call<'_>, rng: &mut Rng) -> Option<Effect> {
     let mut effect = None;
     for fault in faults.iter_mut() {
-        let own = fault.take(number, call);
+        let own = fault.take(number, call, rng);
         effect = effect.or(own);
     }
     faults.retain(|fault| fault.times > 0);
@@ -247,4 +278,6 @@ pub(super) struct Call<'a> {
     pub(super) length: u64,
     /// Whether a read-only file system refuses it.
     pub(super) changes: bool,
+    /// Whether it goes past the page cache.
+    pub(super) direct: bool,
 }

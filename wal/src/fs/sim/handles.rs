@@ -18,14 +18,14 @@ pub(super) struct SimDirectory {
 impl SimDirectory {
     fn call<'a>(&'a self, operation: Operation, name: &'a str) -> Call<'a> {
         let changes = operation.has_effect();
-        Call { operation, dir: &self.path, name, target: None, offset: 0, length: 0, changes }
+        Call { operation, dir: &self.path, name, target: None, offset: 0, length: 0, changes, direct: false }
     }
 
     /// A call on the directory itself, which faults know by its own name.
     fn call_on_itself(&self, operation: Operation) -> Call<'_> {
         let (dir, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
         let changes = operation.has_effect();
-        Call { operation, dir, name, target: None, offset: 0, length: 0, changes }
+        Call { operation, dir, name, target: None, offset: 0, length: 0, changes, direct: false }
     }
 }
 
@@ -103,8 +103,8 @@ struct SimFile {
 
 impl SimFile {
     fn call(&self, operation: Operation, offset: u64, length: u64) -> Call<'_> {
-        let changes = operation.has_effect();
-        Call { operation, dir: &self.dir, name: &self.name, target: None, offset, length, changes }
+        let (changes, direct) = (operation.has_effect(), self.mode == OpenMode::WriteDirect);
+        Call { operation, dir: &self.dir, name: &self.name, target: None, offset, length, changes, direct }
     }
 
     fn sync(&self, operation: Operation) -> io::Result<()> {

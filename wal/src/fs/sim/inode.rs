@@ -1,9 +1,12 @@
 //! One file: what programs read, what the disk holds, and what lies between the two.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::SyncFailure;
 use super::content::{Content, SECTOR, is_zero, zero_sector};
+use super::rng::Rng;
 
 /// How far a write has come on its way to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +17,15 @@ enum Standing {
     Limbo,
     /// Durable. Kept in the list only because it outdates the versions in limbo before it.
     Settled,
+}
+
+/// What becomes of a dirty write when a sync fails.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Dropped,
+    Kept,
+    Undecided,
+    Durable,
 }
 
 /// What whole sectors held after one write.
@@ -32,8 +44,19 @@ impl Unsynced {
         self.bytes.as_ref().map_or(zero_sector(), |bytes| &bytes[start..start + SECTOR])
     }
 
-    fn sectors(&self) -> std::ops::Range<u64> {
+    fn sectors(&self) -> Range<u64> {
         self.first..self.first + self.count
+    }
+
+    /// The part of the write in these sectors, which may be none.
+    fn part(&self, sectors: Range<u64>) -> Option<Unsynced> {
+        let (first, end) = (self.first.max(sectors.start), (self.first + self.count).min(sectors.end));
+        if first >= end {
+            return None;
+        }
+        let range = (first - self.first) as usize * SECTOR..(end - self.first) as usize * SECTOR;
+        let bytes = self.bytes.as_ref().map(|bytes| Arc::from(&bytes[range]));
+        Some(Unsynced { first, count: end - first, standing: self.standing, bytes })
     }
 }
 
@@ -54,6 +77,8 @@ pub(super) struct Inode {
     sizes: Vec<u64>,
     /// Clean pages of the cache may differ from the disk, because a sync failed.
     diverged: bool,
+    /// Sectors of the disk that cannot be read until they are written again.
+    unreadable: Option<Arc<BTreeSet<u64>>>,
     /// The number of names that lead here now.
     pub(super) links: u32,
 }
@@ -62,6 +87,14 @@ impl Inode {
     /// A file that is durable as it is.
     pub(super) fn settled(content: Content, links: u32) -> Inode {
         Inode { cache: content.clone(), disk: content, links, ..Inode::default() }
+    }
+
+    /// What is left of the file when a crash has chosen its content. Unreadable sectors stay so.
+    pub(super) fn survivor(&self, content: Content) -> Inode {
+        let mut survivor = Inode::settled(content, self.links);
+        survivor.unreadable.clone_from(&self.unreadable);
+        survivor.forget_unreadable_behind_end();
+        survivor
     }
 
     pub(super) fn cache(&self) -> &Content {
@@ -83,9 +116,86 @@ impl Inode {
         }
         self.cache.write_at(bytes, offset);
         self.note_size();
-        let first = offset / SECTOR as u64;
-        let end = (offset + bytes.len() as u64).div_ceil(SECTOR as u64);
-        self.note_write(first, end - first);
+        let sectors = sectors_of(offset, bytes.len());
+        self.heal(&sectors);
+        self.note_write(sectors.start, sectors.end - sectors.start);
+    }
+
+    /// A write whose flush failed: no later sync settles it, and a crash may find it on the disk.
+    pub(super) fn write_in_limbo(&mut self, bytes: &[u8], offset: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.write(bytes, offset);
+        self.diverged = true;
+        if let Some(write) = self.writes.last_mut() {
+            write.standing = Standing::Limbo;
+        }
+    }
+
+    /// A write that programs read back and that never reaches the disk. What its sectors held before is lost with it, as the
+    /// disk writes sectors as a whole; the size is metadata and is not.
+    pub(super) fn write_lost(&mut self, bytes: &[u8], offset: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.cache.write_at(bytes, offset);
+        self.note_size();
+        self.drop_dirty(sectors_of(offset, bytes.len()));
+    }
+
+    /// The dirty sectors in this range are clean from now on, and the disk has not got them.
+    pub(super) fn drop_dirty(&mut self, lost: Range<u64>) {
+        self.diverged = true;
+        for write in std::mem::take(&mut self.writes) {
+            if write.standing == Standing::Dirty {
+                self.writes.extend(write.part(0..lost.start));
+                self.writes.extend(write.part(lost.end..u64::MAX));
+            } else {
+                self.writes.push(write);
+            }
+        }
+        self.forget_settled();
+    }
+
+    /// Puts bytes onto the disk that nobody wrote here. They are read at once, as if the page had not been cached. Nothing
+    /// grows.
+    pub(super) fn damage(&mut self, bytes: &[u8], offset: u64) {
+        let within = |len: u64| (len.saturating_sub(offset) as usize).min(bytes.len());
+        let (cached, stored) = (within(self.cache.len()), within(self.disk.len()));
+        self.cache.store(&bytes[..cached], offset);
+        self.disk.store(&bytes[..stored], offset);
+    }
+
+    /// Makes the sectors that hold these bytes unreadable.
+    pub(super) fn make_unreadable(&mut self, offset: u64, length: u64) {
+        let sectors = offset / SECTOR as u64..(offset + length).div_ceil(SECTOR as u64);
+        Arc::make_mut(self.unreadable.get_or_insert_default()).extend(sectors);
+        self.forget_unreadable_behind_end();
+    }
+
+    /// How many bytes can be read at `offset`, of at most `length`, before an unreadable sector.
+    pub(super) fn readable(&self, offset: u64, length: usize) -> usize {
+        let Some(unreadable) = &self.unreadable else { return length };
+        let first = unreadable.range(offset / SECTOR as u64..).next();
+        first.map_or(length, |sector| ((sector * SECTOR as u64).saturating_sub(offset) as usize).min(length))
+    }
+
+    fn heal(&mut self, sectors: &Range<u64>) {
+        if let Some(unreadable) = &mut self.unreadable {
+            Arc::make_mut(unreadable).retain(|sector| !sectors.contains(sector));
+            self.forget_unreadable_behind_end();
+        }
+    }
+
+    fn forget_unreadable_behind_end(&mut self) {
+        let end = self.cache.len().div_ceil(SECTOR as u64);
+        if let Some(unreadable) = &mut self.unreadable {
+            Arc::make_mut(unreadable).retain(|sector| *sector < end);
+            if unreadable.is_empty() {
+                self.unreadable = None;
+            }
+        }
     }
 
     /// What `O_DSYNC` promises: this write alone is durable, whatever else waits.
@@ -110,6 +220,7 @@ impl Inode {
         let end = old.div_ceil(SECTOR as u64).min(self.cache.sectors());
         self.cache.set_len(len);
         self.note_size();
+        self.forget_unreadable_behind_end();
         let first = len / SECTOR as u64;
         if len >= old || first >= end {
             return;
@@ -157,17 +268,39 @@ impl Inode {
         }
     }
 
-    /// A sync that fails: the dirty pages become clean, whatever became of them. The size is metadata, and stays dirty.
-    pub(super) fn fail_sync(&mut self, failure: SyncFailure) {
-        self.diverged = true;
-        if failure == SyncFailure::PagesDropped {
-            self.writes.retain(|write| write.standing != Standing::Dirty);
-            self.forget_settled();
+    /// A sync that fails: the dirty pages become clean, whatever became of them, unless they are kept. The size is metadata, and
+    /// stays dirty.
+    pub(super) fn fail_sync(&mut self, failure: SyncFailure, rng: &mut Rng) {
+        if failure == SyncFailure::PagesKept {
             return;
         }
-        for write in self.writes.iter_mut().filter(|write| write.standing == Standing::Dirty) {
-            write.standing = Standing::Limbo;
+        self.diverged = true;
+        for mut write in std::mem::take(&mut self.writes) {
+            let fate = match failure {
+                _ if write.standing != Standing::Dirty => Fate::Kept,
+                SyncFailure::PagesDropped => Fate::Dropped,
+                SyncFailure::Any => [Fate::Dropped, Fate::Undecided, Fate::Kept, Fate::Durable][rng.below(4)],
+                _ => Fate::Undecided,
+            };
+            match fate {
+                Fate::Dropped => continue,
+                Fate::Kept => {}
+                Fate::Undecided => write.standing = Standing::Limbo,
+                Fate::Durable => {
+                    let bytes = |sector| write.sector(sector);
+                    write.sectors().for_each(|sector| self.disk.store(bytes(sector), sector * SECTOR as u64));
+                    write.standing = Standing::Settled;
+                }
+            }
+            self.writes.push(write);
         }
+        self.restore_disk_end();
+        self.forget_settled();
+    }
+
+    /// Sectors that were stored past the durable size are there only when the size is.
+    fn restore_disk_end(&mut self) {
+        self.disk.set_len(self.disk.len());
     }
 
     /// Forgets the clean pages of the cache: what a failed sync dropped shows its old bytes again.
@@ -252,4 +385,8 @@ impl Inode {
         }
         SectorVersions { sector, versions, newest }
     }
+}
+
+fn sectors_of(offset: u64, length: usize) -> Range<u64> {
+    offset / SECTOR as u64..(offset + length as u64).div_ceil(SECTOR as u64)
 }

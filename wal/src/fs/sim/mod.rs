@@ -17,6 +17,13 @@
 //!
 //! Locks, open files, planned faults and the number of calls belong to the process and end with it.
 //!
+//! # Whose behaviour
+//!
+//! [`SimConfig::default`] is all that plus failures that are easy to predict. [`SimConfig::profile`] is like one of
+//! several file systems, as far as their behaviour was measured: what a failed sync does to the data and who hears of it, whether
+//! the file system goes on after a failed flush, and which syncs happen to make a name durable. [`Profile::Cruellest`]
+//! does the worst of everything that POSIX allows.
+//!
 //! # Examples
 //!
 //! A commit protocol writes `data`, then a `commit` mark that promises that `data` is there. It syncs only once,
@@ -98,7 +105,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use config::{LostSectors, SimConfig, SyncFailure};
+pub use config::{LostSectors, NamePersistence, Profile, SimConfig, SyncFailure};
 pub use crash::{CrashPlan, Outcomes, Undecided, UndecidedKind};
 pub use fault::{Effect, Fault, Operation, errno};
 pub use trace::{Event, Outcome};
@@ -143,14 +150,16 @@ impl FileSystem for SimFs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let (dir, name) = split(path);
         let operation = Operation::CreateDir;
-        let call = Call { operation, dir: &dir, name, target: None, offset: 0, length: 0, changes: true };
+        let call =
+            Call { operation, dir: &dir, name, target: None, offset: 0, length: 0, changes: true, direct: false };
         self.shared.call(&call, |state, _| Ok((state.volume.create_dir(path)?, 0)))
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Directory>> {
         let (dir, name) = split(path);
         let operation = Operation::OpenDir;
-        let call = Call { operation, dir: &dir, name, target: None, offset: 0, length: 0, changes: false };
+        let call =
+            Call { operation, dir: &dir, name, target: None, offset: 0, length: 0, changes: false, direct: false };
         let (id, path) = self.shared.call(&call, |state, _| {
             let id = state.volume.find_dir(path)?;
             Ok(((id, Arc::clone(&state.volume.dir(id)?.path)), 0))

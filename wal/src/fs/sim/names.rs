@@ -40,7 +40,6 @@ pub(super) struct Dir {
     live: Entries,
     disk: Entries,
     unsynced: Vec<Unsynced>,
-    sequence: u64,
 }
 
 impl Dir {
@@ -73,15 +72,15 @@ impl Dir {
         known.or_else(|| self.unsynced.iter().find(is_old).map(|name| &*name.name))
     }
 
-    /// Makes the name lead to the node, now.
-    pub(super) fn set(&mut self, name: &str, node: Option<Node>) {
-        self.change(name, node, None);
+    /// Makes the name lead to the node, now. `sequence` orders all changes of names on the volume.
+    pub(super) fn set(&mut self, name: &str, node: Option<Node>, sequence: u64) {
+        self.change(name, node, None, sequence);
     }
 
-    /// The change of the new name comes first: the old one refers to it.
-    pub(super) fn rename(&mut self, from: &str, to: &str, node: Node) {
-        let sequence = self.change(to, Some(node), None);
-        self.change(from, None, Some((Arc::from(to), sequence)));
+    /// Both changes are one entry of a journal, so they have one number.
+    pub(super) fn rename(&mut self, from: &str, to: &str, node: Node, sequence: u64) {
+        self.change(to, Some(node), None, sequence);
+        self.change(from, None, Some((Arc::from(to), sequence)), sequence);
     }
 
     /// Makes the name lead to the node, durably.
@@ -91,32 +90,55 @@ impl Dir {
         put(&mut self.disk, &Arc::from(name), node);
     }
 
-    fn change(&mut self, name: &str, node: Option<Node>, moved_to: Option<(Arc<str>, u64)>) -> u64 {
+    fn change(&mut self, name: &str, node: Option<Node>, moved_to: Option<(Arc<str>, u64)>, sequence: u64) {
         let index = self.unsynced.iter().position(|unsynced| &*unsynced.name == name).unwrap_or_else(|| {
-            let durable = Version { node: self.disk.get(name).copied(), sequence: self.sequence, moved_to: None };
+            // What is durable comes before all changes.
+            let durable = Version { node: self.disk.get(name).copied(), sequence: 0, moved_to: None };
             self.unsynced.push(Unsynced { name: Arc::from(name), versions: vec![durable], dirty: true });
             self.unsynced.len() - 1
         });
-        self.sequence += 1;
         let unsynced = &mut self.unsynced[index];
         unsynced.dirty = true;
-        unsynced.versions.push(Version { node, sequence: self.sequence, moved_to });
+        unsynced.versions.push(Version { node, sequence, moved_to });
         put(&mut self.live, &unsynced.name, node);
-        self.sequence
     }
 
     /// A sync that succeeds. Returns the files whose last name may be gone for good.
     pub(super) fn settle(&mut self) -> Vec<InodeId> {
+        self.settle_if(|_| true)
+    }
+
+    /// The sync of a file that makes the name durable under which it is found, and no other.
+    pub(super) fn settle_names_of(&mut self, node: Node) -> Vec<InodeId> {
+        self.settle_if(|now| now == Some(node))
+    }
+
+    fn settle_if(&mut self, wanted: impl Fn(Option<Node>) -> bool) -> Vec<InodeId> {
         let mut outdated = Vec::new();
-        for name in self.unsynced.iter().filter(|name| name.dirty) {
-            put(&mut self.disk, &name.name, self.live.get(&name.name).copied());
+        let Dir { live, disk, unsynced, .. } = self;
+        unsynced.retain(|name| {
+            let now = live.get(&name.name).copied();
+            if !name.dirty || !wanted(now) {
+                return true;
+            }
+            put(disk, &name.name, now);
             outdated.extend(name.versions.iter().filter_map(|version| match version.node {
                 Some(Node::File(inode)) => Some(inode),
                 _ => None,
             }));
-        }
-        self.unsynced.retain(|name| !name.dirty);
+            false
+        });
         outdated
+    }
+
+    /// Whether a name that leads to the node now may not do so after a crash.
+    pub(super) fn is_name_unsynced(&self, node: Node) -> bool {
+        self.unsynced.iter().any(|name| name.dirty && self.live.get(&name.name) == Some(&node))
+    }
+
+    /// The numbers of the changes that are not durable.
+    pub(super) fn unsynced_changes(&self) -> impl Iterator<Item = u64> {
+        self.unsynced.iter().flat_map(|name| name.versions[1..].iter().map(|version| version.sequence))
     }
 
     /// A sync that fails: what waited for it stays undecided, and no later sync settles it.
@@ -131,11 +153,21 @@ impl Dir {
         if !may_lose {
             self.undo_lost_moves(&mut chosen);
         }
+        self.with_versions(&chosen)
+    }
+
+    /// The directory after a crash that keeps all changes up to this one and no other.
+    pub(super) fn up_to(&self, change: u64) -> Dir {
+        let last = |name: &Unsynced| name.versions.iter().rposition(|version| version.sequence <= change).unwrap_or(0);
+        self.with_versions(&self.unsynced.iter().map(last).collect::<Vec<_>>())
+    }
+
+    fn with_versions(&self, chosen: &[usize]) -> Dir {
         let mut live = self.disk.clone();
-        for (unsynced, index) in self.unsynced.iter().zip(&chosen) {
+        for (unsynced, index) in self.unsynced.iter().zip(chosen) {
             put(&mut live, &unsynced.name, unsynced.versions[*index].node);
         }
-        Dir { path: Arc::clone(&self.path), disk: live.clone(), live, unsynced: Vec::new(), sequence: 0 }
+        Dir { path: Arc::clone(&self.path), disk: live.clone(), live, unsynced: Vec::new() }
     }
 
     /// Keeps the old name of a rename whose new name is lost. One pass is enough: the version before a removal is never

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::config::SyncFailure;
+use super::config::{NamePersistence, SyncFailure};
 use super::content::{PAGE, SECTOR, pages_of};
 use super::fault::{Call, Effect, Fault, errno, os, take_effect};
-use super::names::{DirId, InodeId};
+use super::names::{Dir, DirId, InodeId, Node};
 use super::trace::{DIGEST_SEED, Event, Outcome, digest};
 use super::volume::{Health, Volume};
 use crate::fs::OpenMode;
@@ -51,6 +51,7 @@ pub(super) struct Process {
     pub(super) trace: Vec<Event>,
     pub(super) crash_points: Option<Vec<(u64, Volume)>>,
     digest: u64,
+    fault: Option<Effect>,
     descriptors: BTreeMap<u64, Descriptor>,
     next_descriptor: u64,
     locks: BTreeSet<InodeId>,
@@ -88,10 +89,11 @@ impl Shared {
         let number = state.process.calls;
         state.process.calls += 1;
         state.process.digest = 0;
+        state.process.fault = None;
         state.keep_crash_point(number, call);
         let result = state.run(number, call, run);
         if state.process.tracing {
-            let event = Event::new(number, call, Outcome::of(&result), state.process.digest);
+            let event = Event::new(number, call, Outcome::of(&result), state.process.digest, state.process.fault);
             state.process.trace.push(event);
         }
         result.map(|(value, _)| value)
@@ -121,7 +123,8 @@ impl State {
             Health::ReadOnly if call.changes => return Err(os(errno::EROFS)),
             _ => {}
         }
-        match take_effect(&mut self.process.faults, number, call) {
+        self.process.fault = take_effect(&mut self.process.faults, number, call, &mut self.volume.rng);
+        match self.process.fault {
             Some(Effect::Error(errno)) if !call.operation.is_sync() => Err(os(errno)),
             Some(Effect::DoneButError(errno)) => run(self, None).and_then(|_| Err(os(errno))),
             effect => run(self, effect),
@@ -195,9 +198,11 @@ impl State {
             return Err(os(errno::EFBIG));
         }
         let length = length.min(size_max.saturating_sub(offset) as usize);
-        let Some(capacity) = config.capacity else { return Ok(length) };
+        let limits = [(config.capacity, errno::ENOSPC), (config.quota, errno::EDQUOT)];
+        let limits = limits.into_iter().filter_map(|(bytes, errno)| Some((bytes? / PAGE as u64, errno)));
+        let Some((blocks, errno)) = limits.min() else { return Ok(length) };
         let content = self.volume.inode(inode)?.cache();
-        let mut free = (capacity / PAGE as u64).saturating_sub(self.blocks_used());
+        let mut free = blocks.saturating_sub(self.blocks_used());
         let mut fits = 0;
         for (page, range) in pages_of(offset, length) {
             if config.copy_on_write || content.is_unallocated(page) {
@@ -208,12 +213,16 @@ impl State {
             }
             fits += range.len();
         }
-        if fits == 0 && length > 0 { Err(os(errno::ENOSPC)) } else { Ok(fits) }
+        if fits == 0 && length > 0 { Err(os(errno)) } else { Ok(fits) }
     }
 
     fn shorten(&mut self, length: usize) -> usize {
         let short = self.volume.config.short_transfers && length > 1 && self.volume.rng.percent(25);
         if short { 1 + self.volume.rng.below(length - 1) } else { length }
+    }
+
+    fn interrupt(&mut self) -> io::Result<()> {
+        if self.volume.config.interrupts && self.volume.rng.percent(10) { Err(os(errno::EINTR)) } else { Ok(()) }
     }
 
     pub(super) fn read(
@@ -223,12 +232,22 @@ impl State {
         offset: u64,
         effect: Option<Effect>,
     ) -> io::Result<usize> {
-        let (limit, offset) = match effect {
-            Some(Effect::Short(limit)) => (limit.min(buf.len()), offset),
-            Some(Effect::Misdirect(other)) => (buf.len(), other),
-            _ => (self.shorten(buf.len()), offset),
+        self.interrupt()?;
+        let (limit, inode, offset) = match effect {
+            Some(Effect::Short(limit)) => (limit.min(buf.len()), inode, offset),
+            Some(Effect::Misdirect(other)) => (buf.len(), inode, other),
+            Some(Effect::WrongFile) => (buf.len(), self.volume.other_file(inode).unwrap_or(inode), offset),
+            _ => (self.shorten(buf.len()), inode, offset),
         };
-        let count = self.volume.inode(inode)?.cache().read_at(&mut buf[..limit], offset);
+        let file = self.volume.inode(inode)?;
+        let readable = file.readable(offset, limit);
+        let count = file.cache().read_at(&mut buf[..readable], offset);
+        if count == 0 && readable < limit {
+            return Err(os(errno::EIO));
+        }
+        if let Some(Effect::FlipBit(bit)) = effect {
+            flip_bit(&mut buf[..count], bit);
+        }
         self.note_bytes(&buf[..count]);
         Ok(count)
     }
@@ -244,26 +263,94 @@ impl State {
         if direct && (!offset.is_multiple_of(SECTOR as u64) || !buf.len().is_multiple_of(SECTOR)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        self.interrupt()?;
         self.note_bytes(buf);
-        let (mut limit, offset, error) = match effect {
-            Some(Effect::Short(limit)) => (limit, offset, None),
-            Some(Effect::PartialError { bytes, errno }) => (bytes, offset, Some(errno)),
-            Some(Effect::Misdirect(other)) => (buf.len(), other, None),
-            _ if direct => (buf.len(), offset, None),
-            _ => (self.shorten(buf.len()), offset, None),
+        let mut limit = match effect {
+            Some(Effect::Short(limit)) => limit,
+            Some(Effect::PartialError { bytes, .. }) => bytes,
+            _ if direct => buf.len(),
+            _ => self.shorten(buf.len()),
         };
         if direct {
             limit -= limit % SECTOR;
         }
         let count = self.room_for(inode, offset, limit.min(buf.len()))?;
-        let durable = direct && error.is_none() && effect != Some(Effect::Lie) && !self.volume.config.lying_flush;
-        let file = self.volume.inode_mut(inode)?;
-        if durable {
-            file.write_durably(&buf[..count], offset);
-        } else {
-            file.write(&buf[..count], offset);
+        self.store(inode, &buf[..count], offset, direct, effect)?;
+        Ok(count)
+    }
+
+    /// What is left of a write when it is decided how much of it there is room for.
+    fn store(
+        &mut self,
+        inode: InodeId,
+        bytes: &[u8],
+        offset: u64,
+        direct: bool,
+        effect: Option<Effect>,
+    ) -> io::Result<()> {
+        match effect {
+            Some(Effect::LostWrite) => return self.lose_write(inode, bytes, offset, direct),
+            Some(Effect::WriteBackError(errno)) => {
+                self.lose_write(inode, bytes, offset, direct)?;
+                self.tell_descriptors(inode, None, errno);
+                return Ok(());
+            }
+            Some(Effect::Misdirect(other)) => {
+                self.lose_write(inode, bytes, offset, direct)?;
+                self.volume.inode_mut(inode)?.damage(bytes, other);
+                return Ok(());
+            }
+            Some(Effect::WrongFile) => {
+                if let Some(other) = self.volume.other_file(inode) {
+                    self.lose_write(inode, bytes, offset, direct)?;
+                    self.volume.inode_mut(other)?.damage(bytes, offset);
+                    return Ok(());
+                }
+            }
+            Some(Effect::FlipBit(bit)) => {
+                let mut flipped = bytes.to_vec();
+                flip_bit(&mut flipped, bit);
+                return self.store(inode, &flipped, offset, direct, None);
+            }
+            _ => {}
         }
-        error.map_or(Ok(count), |errno| Err(os(errno)))
+        let flush_failure = self.volume.config.flush_failure;
+        let lies = self.lies(effect);
+        let file = self.volume.inode_mut(inode)?;
+        match effect {
+            Some(Effect::PartialError { errno, .. }) => {
+                file.write(bytes, offset);
+                return Err(os(errno));
+            }
+            Some(Effect::FlushError(errno)) => {
+                file.write_in_limbo(bytes, offset);
+                self.weaken(flush_failure);
+                return Err(os(errno));
+            }
+            _ if direct && !lies => {
+                file.write_durably(bytes, offset);
+                self.commit_names(inode, false)?;
+            }
+            _ => file.write(bytes, offset),
+        }
+        Ok(())
+    }
+
+    /// There is no page cache between a direct write and the disk that it does not reach.
+    fn lose_write(&mut self, inode: InodeId, bytes: &[u8], offset: u64, direct: bool) -> io::Result<()> {
+        if !direct {
+            self.volume.inode_mut(inode)?.write_lost(bytes, offset);
+        }
+        Ok(())
+    }
+
+    /// Every descriptor of the file but one gets the error from its next sync.
+    pub(super) fn tell_descriptors(&mut self, inode: InodeId, but: Option<u64>, errno: i32) {
+        for (number, descriptor) in &mut self.process.descriptors {
+            if descriptor.inode == inode {
+                descriptor.error = (Some(*number) != but).then_some(errno);
+            }
+        }
     }
 
     pub(super) fn set_len(&mut self, inode: InodeId, len: u64) -> io::Result<()> {
@@ -275,54 +362,112 @@ impl State {
     }
 
     pub(super) fn sync_file(&mut self, inode: InodeId, descriptor: u64, effect: Option<Effect>) -> io::Result<()> {
-        if let Some(Effect::Error(errno)) = effect {
-            return self.fail_file_sync(inode, descriptor, errno);
+        let config = &self.volume.config;
+        match effect {
+            Some(Effect::Error(errno)) => return self.fail_file_sync(inode, descriptor, errno, config.sync_failure),
+            Some(Effect::FlushError(errno)) => {
+                return self.fail_file_sync(inode, descriptor, errno, config.flush_failure);
+            }
+            _ => {}
         }
-        if !self.lies(effect) && !self.volume.inode(inode)?.is_settled() {
-            self.volume.inode_mut(inode)?.settle();
+        if !self.lies(effect) {
+            let has_metadata =
+                self.volume.config.names == NamePersistence::Journal && self.volume.has_unsynced_metadata(inode);
+            if !self.volume.inode(inode)?.is_settled() {
+                self.volume.inode_mut(inode)?.settle();
+            }
+            self.commit_names(inode, has_metadata)?;
         }
         let unheard = self.process.descriptors.get_mut(&descriptor).and_then(|own| own.error.take());
         unheard.map_or(Ok(()), |errno| Err(os(errno)))
     }
 
-    fn fail_file_sync(&mut self, inode: InodeId, descriptor: u64, errno: i32) -> io::Result<()> {
-        let failure = self.volume.config.sync_failure;
-        self.volume.inode_mut(inode)?.fail_sync(failure);
-        if failure == SyncFailure::PagesDropped {
-            for (number, other) in &mut self.process.descriptors {
-                if other.inode == inode {
-                    other.error = (*number != descriptor).then_some(errno);
-                }
+    /// Makes those names durable that the sync of a file makes durable.
+    fn commit_names(&mut self, inode: InodeId, has_metadata: bool) -> io::Result<()> {
+        let outdated: Vec<InodeId> = match self.volume.config.names {
+            NamePersistence::WithFile => {
+                let node = Node::File(inode);
+                self.unsettled_dirs(|dir| dir.is_name_unsynced(node))
+                    .flat_map(|dir| dir.settle_names_of(node))
+                    .collect()
             }
+            NamePersistence::Journal if has_metadata => self.unsettled_dirs(|_| true).flat_map(Dir::settle).collect(),
+            _ => return Ok(()),
+        };
+        outdated.into_iter().for_each(|inode| self.collect(inode));
+        Ok(())
+    }
+
+    fn unsettled_dirs(&mut self, wanted: impl Fn(&Dir) -> bool) -> impl Iterator<Item = &mut Dir> {
+        let dirs = self.volume.dirs.values_mut();
+        dirs.filter(move |dir| !dir.is_settled() && wanted(dir)).map(Arc::make_mut)
+    }
+
+    fn fail_file_sync(&mut self, inode: InodeId, descriptor: u64, errno: i32, failure: SyncFailure) -> io::Result<()> {
+        let mut rng = self.volume.rng.clone();
+        self.volume.inode_mut(inode)?.fail_sync(failure, &mut rng);
+        let tells_all = match failure {
+            SyncFailure::PagesDropped | SyncFailure::PagesKept => true,
+            SyncFailure::Any => rng.percent(50),
+            SyncFailure::Ext4Like | SyncFailure::XfsLike | SyncFailure::BtrfsLike => false,
+        };
+        self.volume.rng = rng;
+        if tells_all {
+            self.tell_descriptors(inode, Some(descriptor), errno);
         }
         self.weaken(failure);
         Err(os(errno))
     }
 
     pub(super) fn sync_dir(&mut self, dir: DirId, effect: Option<Effect>) -> io::Result<()> {
-        if let Some(Effect::Error(errno)) = effect {
-            self.volume.dir_mut(dir)?.fail_sync();
-            self.weaken(self.volume.config.sync_failure);
-            return Err(os(errno));
+        let config = &self.volume.config;
+        match effect {
+            Some(Effect::Error(errno)) => return self.fail_dir_sync(dir, errno, config.sync_failure),
+            Some(Effect::FlushError(errno)) => return self.fail_dir_sync(dir, errno, config.flush_failure),
+            _ => {}
         }
-        if self.lies(effect) || self.volume.dir(dir)?.is_settled() {
+        let is_journal = config.names == NamePersistence::Journal;
+        if self.lies(effect) || self.volume.dir(dir)?.is_settled() && !is_journal {
             return Ok(());
         }
-        for inode in self.volume.dir_mut(dir)?.settle() {
-            self.collect(inode);
-        }
+        let outdated: Vec<InodeId> = if is_journal {
+            self.unsettled_dirs(|_| true).flat_map(Dir::settle).collect()
+        } else {
+            self.volume.dir_mut(dir)?.settle()
+        };
+        outdated.into_iter().for_each(|inode| self.collect(inode));
         Ok(())
+    }
+
+    fn fail_dir_sync(&mut self, dir: DirId, errno: i32, failure: SyncFailure) -> io::Result<()> {
+        let keeps = match failure {
+            SyncFailure::PagesKept => true,
+            SyncFailure::Any => self.volume.rng.percent(50),
+            _ => false,
+        };
+        if !keeps {
+            self.volume.dir_mut(dir)?.fail_sync();
+        }
+        self.weaken(failure);
+        Err(os(errno))
     }
 
     fn weaken(&mut self, failure: SyncFailure) {
         match failure {
-            SyncFailure::PagesDropped | SyncFailure::Ext4Like => {}
             SyncFailure::XfsLike => self.volume.health = Health::ShutDown,
             SyncFailure::BtrfsLike => self.volume.health = Health::ReadOnly,
+            _ => {}
         }
     }
 
     fn lies(&self, effect: Option<Effect>) -> bool {
         self.volume.config.lying_flush || effect == Some(Effect::Lie)
+    }
+}
+
+fn flip_bit(bytes: &mut [u8], bit: u64) {
+    if !bytes.is_empty() {
+        let bit = (bit % (8 * bytes.len() as u64)) as usize;
+        bytes[bit / 8] ^= 1 << (bit % 8);
     }
 }

@@ -1,7 +1,10 @@
 //! Each promise and each cruelty of the simulated file system, by name.
 
+mod device;
 mod faults;
 mod names;
+mod profiles;
+mod traces;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -264,44 +267,6 @@ fn bad_input_is_an_error() {
     assert_eq!(fs.open_dir(Path::new("/a/..")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     assert_eq!(fs.open_dir(Path::new("/a")).unwrap_err().kind(), io::ErrorKind::NotADirectory);
     assert_eq!(fs.create_dir(Path::new("/none/b")).unwrap_err().kind(), io::ErrorKind::NotFound);
-}
-
-/// Some of everything, with random short transfers, a fault and a crash.
-fn workload(seed: u64) -> (Vec<Event>, u64) {
-    let fs = SimFs::with_config(SimConfig { seed, short_transfers: true, ..SimConfig::default() });
-    fs.record_trace(true);
-    fs.plan(Fault::error(errno::EIO).on(Operation::SyncAll));
-    let dir = root(&fs);
-    let file = dir.open("tmp", OpenMode::CreateNew).unwrap();
-    for round in 0..20 {
-        file.write_at(&[round; 700], 600 * u64::from(round)).unwrap();
-        file.read_at(&mut [0; 900], 0).unwrap();
-    }
-    assert!(file.sync_all().is_err());
-    dir.rename("tmp", "final").unwrap();
-    file.write_at(&[0xFF; 2000], 100).unwrap();
-    (fs.take_trace(), fs.crash(&CrashPlan::random(seed).with_torn_sectors()).fingerprint())
-}
-
-#[test]
-fn the_same_seed_gives_the_same_trace_and_the_same_crash() {
-    assert_eq!(workload(5), workload(5));
-    assert_ne!(workload(5).0, workload(6).0);
-}
-
-#[test]
-fn the_trace_is_readable() {
-    let (fs, file) = with_file(b"old");
-    fs.record_trace(true);
-    fs.plan(Fault::error(errno::EIO).on(Operation::SyncData));
-    file.write_at(b"", 3).unwrap();
-    root(&fs).rename("a", "b").unwrap();
-    assert!(file.sync_data().is_err());
-    assert!(root(&fs).open("a", OpenMode::Read).is_err());
-    let lines: Vec<String> = fs.take_trace().iter().map(Event::to_string).collect();
-    assert_eq!(lines[1..4], ["3 open_dir / = 0", "4 rename /a to b = 0", "5 sync_data /a = error 5"]);
-    assert!(lines[0].starts_with("2 write /a 3+0 = 0 #"));
-    assert_eq!(lines[5], "7 open /a = NotFound");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::fault::{Call, Operation};
+use super::fault::{Call, Effect, Operation};
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,10 +50,12 @@ pub struct Event {
     pub outcome: Outcome,
     /// A hash of the bytes that were read or written; 0 for other calls.
     pub digest: u64,
+    /// The planned fault that struck.
+    pub fault: Option<Effect>,
 }
 
 impl Event {
-    pub(super) fn new(number: u64, call: &Call<'_>, outcome: Outcome, digest: u64) -> Event {
+    pub(super) fn new(number: u64, call: &Call<'_>, outcome: Outcome, digest: u64, fault: Option<Effect>) -> Event {
         Event {
             call: number,
             operation: call.operation,
@@ -63,6 +65,7 @@ impl Event {
             length: call.length,
             outcome,
             digest,
+            fault,
         }
     }
 }
@@ -83,10 +86,10 @@ impl fmt::Display for Event {
             Outcome::Failed { errno: Some(errno), .. } => write!(formatter, " = error {errno}")?,
             Outcome::Failed { errno: None, kind } => write!(formatter, " = {kind:?}")?,
         }
-        match self.digest {
-            0 => Ok(()),
-            digest => write!(formatter, " #{digest:016x}"),
+        if self.digest != 0 {
+            write!(formatter, " #{:016x}", self.digest)?;
         }
+        self.fault.map_or(Ok(()), |fault| write!(formatter, " by {fault:?}"))
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Volume {
     pub(super) stale: Vec<Arc<Page>>,
     pub(super) health: Health,
     pub(super) next_id: u64,
+    /// The number of the last change of a name.
+    pub(super) name_changes: u64,
 }
 
 impl Volume {
@@ -42,12 +44,23 @@ impl Volume {
         let rng = Rng::new(config.seed);
         let dirs = BTreeMap::from([(ROOT, Arc::new(Dir::new("/")))]);
         let (inodes, stale) = (BTreeMap::new(), Vec::new());
-        Volume { config, rng, dirs, inodes, stale, health: Health::Good, next_id: ROOT + 1 }
+        Volume { config, rng, dirs, inodes, stale, health: Health::Good, next_id: ROOT + 1, name_changes: 0 }
     }
 
     fn new_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id - 1
+    }
+
+    fn next_change(&mut self) -> u64 {
+        self.name_changes += 1;
+        self.name_changes
+    }
+
+    fn check_room_for_file(&self) -> io::Result<()> {
+        // The root is not counted.
+        let count = (self.inodes.len() + self.dirs.len()) as u64 - 1;
+        if self.config.files_max.is_some_and(|max| count >= max) { Err(os(errno::ENOSPC)) } else { Ok(()) }
     }
 
     pub(super) fn dir(&self, id: DirId) -> io::Result<&Dir> {
@@ -107,17 +120,19 @@ impl Volume {
         if self.dir(parent)?.get(name).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        self.check_room_for_file()?;
         let full = join(&self.dir(parent)?.path, name);
-        let id = self.new_id();
+        let (id, change) = (self.new_id(), self.next_change());
         self.dirs.insert(id, Arc::new(Dir::new(&full)));
-        self.dir_mut(parent)?.set(name, Some(Node::Dir(id)));
+        self.dir_mut(parent)?.set(name, Some(Node::Dir(id)), change);
         Ok(())
     }
 
     pub(super) fn create_file(&mut self, dir: DirId, name: &str) -> io::Result<InodeId> {
         check_name(name)?;
-        let id = self.new_id();
-        self.dir_mut(dir)?.set(name, Some(Node::File(id)));
+        self.check_room_for_file()?;
+        let (id, change) = (self.new_id(), self.next_change());
+        self.dir_mut(dir)?.set(name, Some(Node::File(id)), change);
         self.inodes.insert(id, Arc::new(Inode::settled(Content::default(), 1)));
         Ok(id)
     }
@@ -132,19 +147,37 @@ impl Volume {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        self.dir_mut(dir)?.rename(from, to, Node::File(inode));
+        if self.config.rename_syncs_data && replaced.is_some() {
+            self.inode_mut(inode)?.settle();
+        }
+        let change = self.next_change();
+        self.dir_mut(dir)?.rename(from, to, Node::File(inode), change);
         replaced.map_or(Ok(()), |replaced| self.unlink(replaced))
     }
 
     pub(super) fn remove(&mut self, dir: DirId, name: &str) -> io::Result<()> {
         let inode = self.file_in(dir, name)?;
-        self.dir_mut(dir)?.set(name, None);
+        let change = self.next_change();
+        self.dir_mut(dir)?.set(name, None, change);
         self.unlink(inode)
     }
 
     pub(super) fn unlink(&mut self, inode: InodeId) -> io::Result<()> {
         self.inode_mut(inode)?.links -= 1;
         Ok(())
+    }
+
+    /// Whether the sync of this file writes a journal that holds its name: it is new, was renamed, or changed its size.
+    pub(super) fn has_unsynced_metadata(&self, id: InodeId) -> bool {
+        self.inodes.get(&id).is_some_and(|inode| inode.cache().len() != inode.disk().len())
+            || self.dirs.values().any(|dir| dir.is_name_unsynced(Node::File(id)))
+    }
+
+    /// The files that a read or write of `id` can be sent to by mistake: the next one, in the order of their creation.
+    pub(super) fn other_file(&self, id: InodeId) -> Option<InodeId> {
+        let is_other = |(other, inode): &(&InodeId, &Arc<Inode>)| (inode.links > 0 && **other != id).then_some(**other);
+        let after = self.inodes.range(id + 1..).find_map(|entry| is_other(&entry));
+        after.or_else(|| self.inodes.iter().find_map(|entry| is_other(&entry)))
     }
 
     /// Gives up a file that nothing leads to any more, now or after a crash. The caller knows that it is not open.
