@@ -13,9 +13,10 @@ use crate::args::AppendArgs;
 use crate::failure::{Exit, Failure, Result};
 use crate::log::{is_unclean, recovery_words};
 use crate::output::{count, say};
+use crate::ui::Ui;
 
 /// Runs the command.
-pub(crate) fn run(args: &AppendArgs, is_quiet: bool) -> Result<Exit> {
+pub(crate) fn run(args: &AppendArgs, ui: Ui) -> Result<Exit> {
     let mut config = Config::with_mode(args.mode()?);
     if let Some(bytes) = args.segment_size {
         config.segment_bytes_max = bytes;
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &AppendArgs, is_quiet: bool) -> Result<Exit> {
     let input = open_input(&args.input)?;
     let wal = Wal::open(&args.dir, config)?;
     let report = wal.recovery_report();
-    if !is_quiet && is_unclean(report) {
+    if ui.is_verbose || (!ui.is_quiet && is_unclean(report)) {
         say(format_args!("walctl: {}", recovery_words(report)));
     }
     let work = Work {
@@ -49,7 +50,7 @@ pub(crate) fn run(args: &AppendArgs, is_quiet: bool) -> Result<Exit> {
     let end = wal.next_lsn();
     // Closing after a failure does what can still be done. Its own error would only repeat the first one.
     let closed = wal.close().map_err(Failure::from);
-    if !is_quiet {
+    if !ui.is_quiet {
         summarize(records, bytes, duration, end);
     }
     failure.map_or(closed, Err).map(|()| Exit::Fine)

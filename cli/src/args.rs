@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wal::{Lsn, SyncMode};
 
+use crate::dump::DumpArgs;
 use crate::failure::{Failure, Result};
 use crate::size::{parse_duration, parse_size};
 
@@ -15,16 +16,58 @@ wrong, 3 the log is in use, 4 refused by a safety rail, 5 I/O error, 6 unknown f
 
 /// Append to, look at, verify and truncate write-ahead logs.
 ///
-/// Data goes to standard output, words go to standard error. `dump`, `info` and `verify` take no lock, work on a log that is in
-/// use, and never change or create a file.
+/// Data goes to standard output, words go to standard error. `dump`, `info`, `ls`, `stat` and `verify` take no lock, work on a log
+/// that is in use, and never change or create a file.
 #[derive(Debug, Parser)]
 #[command(name = "walctl", version, after_help = EXITS)]
 pub(crate) struct Walctl {
+    #[command(flatten)]
+    pub(crate) manners: Manners,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Manners {
+    /// How data is printed.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+    /// When to use colours. `auto` does on a terminal, and heeds NO_COLOR and CLICOLOR_FORCE.
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: When,
     /// Leave out the words on standard error that are neither warnings nor errors.
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    #[command(subcommand)]
-    pub(crate) command: Command,
+    /// Say more on standard error.
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// No progress bar. There is none anyway unless standard error is a terminal.
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+}
+
+/// How data is printed. The JSON shapes are documented in `specs/walctl-json.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// One JSON document; LSNs are strings.
+    Json,
+    /// A JSON object on a line for each item; LSNs are strings.
+    Jsonl,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal, unless NO_COLOR is set, and where CLICOLOR_FORCE is.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// The commands.
@@ -45,11 +88,17 @@ Examples:
     /// Print the records of a log.
     ///
     /// All valid records are printed. A torn tail behind them is a warning; damage behind them is an error.
+    ///
+    /// A decoder is a program of your own that is run once: for each record it reads a line `LSN TYPE LENGTH` and then LENGTH
+    /// bytes, and answers with one line of text.
     #[command(after_help = format!("\
 Examples:
   walctl dump orders
   walctl dump orders --from 4096 --to 8192
   walctl dump orders -n 10 --format jsonl --payload base64
+  walctl dump orders --reverse -n 1
+  walctl dump orders --follow --type 7
+  walctl dump orders --decoder ./decode.py
 
 {EXITS}"))]
     Dump(DumpArgs),
@@ -61,14 +110,31 @@ Examples:
 
 {EXITS}"))]
     Info(InspectArgs),
+    /// List the files of a log, one on a line.
+    #[command(after_help = format!("\
+Examples:
+  walctl ls orders
+  walctl ls orders --format jsonl
+
+{EXITS}"))]
+    Ls(InspectArgs),
+    /// Count what is in a log: records by type, payload sizes, batches, and what they cost on disk.
+    #[command(after_help = format!("\
+Examples:
+  walctl stat orders
+  walctl stat orders --format json
+
+{EXITS}"))]
+    Stat(InspectArgs),
     /// Read every byte of a log and say what is right, what is wrong, and what to do.
     #[command(after_help = format!("\
 Examples:
   walctl verify orders
-  walctl verify orders --format json && echo sound
+  walctl verify orders --quick
+  walctl verify orders --parallel 4 --format json && echo sound
 
 {EXITS}"))]
-    Verify(InspectArgs),
+    Verify(VerifyArgs),
     /// Remove records from the start or from the end of a log.
     ///
     /// Shows what it would do and changes nothing, unless `--apply` is given.
@@ -90,6 +156,19 @@ Examples:
 
 {EXITS}"))]
     Demo(DemoArgs),
+    /// Print completions for a shell.
+    #[command(after_help = "\
+Examples:
+  walctl completions bash > ~/.local/share/bash-completion/completions/walctl
+  walctl completions zsh > \"${fpath[1]}/_walctl\"
+  walctl completions fish > ~/.config/fish/completions/walctl.fish")]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command into a directory.
+    #[command(after_help = "\
+Examples:
+  walctl man | man -l -
+  walctl man --dir ~/.local/share/man/man1")]
+    Man(ManArgs),
 }
 
 /// When an append is acknowledged.
@@ -107,6 +186,7 @@ pub(crate) enum ModeArg {
 #[derive(Debug, Args)]
 pub(crate) struct AppendArgs {
     /// Directory of the log.
+    #[arg(env = "WAL_DIR", hide_env_values = true)]
     pub(crate) dir: PathBuf,
     /// When a record is acknowledged.
     #[arg(long, value_enum, value_name = "MODE", default_value = "sync")]
@@ -148,67 +228,26 @@ impl AppendArgs {
     }
 }
 
-/// How records are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DumpFormat {
-    /// A line of columns for each record.
-    Table,
-    /// A JSON object on a line for each record; the LSN is a string.
-    Jsonl,
-}
-
-/// How payloads are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PayloadForm {
-    /// Not at all.
-    None,
-    /// As text. A table escapes what does not print; JSON replaces what is not UTF-8 and adds `"lossy": true`.
-    Utf8,
-    /// As hexadecimal digits.
-    Hex,
-    /// As base64.
-    Base64,
-}
-
-/// `walctl dump`.
+/// `walctl verify`.
 #[derive(Debug, Args)]
-pub(crate) struct DumpArgs {
+pub(crate) struct VerifyArgs {
     /// Directory of the log.
+    #[arg(env = "WAL_DIR", hide_env_values = true)]
     pub(crate) dir: PathBuf,
-    /// Print the records at and behind this LSN; 0 is the start of the log [default: 0].
-    #[arg(long, value_name = "LSN")]
-    pub(crate) from: Option<Lsn>,
-    /// Print the records below this LSN; the record at it is left out.
-    #[arg(long, value_name = "LSN")]
-    pub(crate) to: Option<Lsn>,
-    /// Print at most this many records.
-    #[arg(short = 'n', long = "count", value_name = "N")]
-    pub(crate) count: Option<u64>,
-    /// How records are printed.
-    #[arg(long, value_enum, default_value = "table")]
-    pub(crate) format: DumpFormat,
-    /// How payloads are printed. Without it a table shows the beginning that fits, and JSON leaves payloads out.
-    #[arg(long, value_enum)]
-    pub(crate) payload: Option<PayloadForm>,
+    /// Read only what an open reads: the segments that nothing proves to be durable, and at least the last one.
+    #[arg(long, conflicts_with = "parallel")]
+    pub(crate) quick: bool,
+    /// Read so many segments at the same time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: u16,
 }
 
-/// How a report is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ReportFormat {
-    /// For people.
-    Table,
-    /// One JSON object; LSNs are strings.
-    Json,
-}
-
-/// `walctl info` and `walctl verify`.
+/// `walctl info`, `ls` and `stat`.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// Directory of the log.
+    #[arg(env = "WAL_DIR", hide_env_values = true)]
     pub(crate) dir: PathBuf,
-    /// How the report is printed.
-    #[arg(long, value_enum, default_value = "table")]
-    pub(crate) format: ReportFormat,
 }
 
 /// What happens to the segment in which the new start lies.
@@ -224,6 +263,7 @@ pub(crate) enum PolicyArg {
 #[derive(Debug, Args)]
 pub(crate) struct TruncateArgs {
     /// Directory of the log.
+    #[arg(env = "WAL_DIR", hide_env_values = true)]
     pub(crate) dir: PathBuf,
     /// Remove the records that begin before this LSN.
     #[arg(long, value_name = "LSN", conflicts_with = "after", required_unless_present = "after")]
@@ -246,5 +286,21 @@ pub(crate) struct TruncateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Where the logs go: a directory that is empty or absent; it is kept [default: a temporary one, removed at the end].
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// `walctl completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `walctl man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write `walctl.1`, `walctl-dump.1` and so on into this directory, which is there.
+    #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
 }

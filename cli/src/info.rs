@@ -2,19 +2,19 @@
 
 use wal::inspect::Depth;
 
-use crate::args::{InspectArgs, ReportFormat};
+use crate::args::InspectArgs;
 use crate::failure::{Exit, Result};
 use crate::log::{LeftoverView, LogView, SegmentView, look};
-use crate::output::{Align, Out, Table, count, fields};
+use crate::output::{Align, Cell, Out, Table, count, fields};
 use crate::size::show_bytes;
+use crate::ui::{BAD, Ui, WARNING};
 
 /// Runs the command.
-pub(crate) fn run(args: &InspectArgs) -> Result<Exit> {
-    let surveyed = look(&args.dir, Depth::Tail)?;
+pub(crate) fn run(args: &InspectArgs, ui: Ui) -> Result<Exit> {
+    let surveyed = look(&args.dir, Depth::Tail, ui, 1)?;
     let mut out = Out::new();
-    match args.format {
-        ReportFormat::Json => out.json_pretty(&surveyed.view)?,
-        ReportFormat::Table => show(&mut out, &surveyed.view)?,
+    if !out.document(ui.format, "info", &surveyed.view)? {
+        show(&mut out, &surveyed.view)?;
     }
     out.finish()?;
     surveyed.failure().map_or(Ok(Exit::Fine), Err)
@@ -59,14 +59,17 @@ pub(crate) fn segments(segments: &[SegmentView]) -> Table {
     ]);
     for segment in segments {
         table.row(vec![
-            segment.number.to_string(),
-            or_dash(segment.base_lsn.as_deref()),
-            or_dash(segment.end_lsn.as_deref()),
-            segment.records.map_or("-".to_owned(), |records| records.to_string()),
-            segment.bytes.to_string(),
+            Cell::from(segment.number.to_string()),
+            Cell::from(or_dash(segment.base_lsn.as_deref())),
+            Cell::from(or_dash(segment.end_lsn.as_deref())),
+            Cell::from(segment.records.map_or("-".to_owned(), |records| records.to_string())),
+            Cell::from(segment.bytes.to_string()),
             match &segment.damage {
-                Some(damage) => format!("{}, {} at offset {}", segment.state, damage.kind, damage.offset),
-                None => segment.state.to_owned(),
+                Some(damage) => Cell::styled(
+                    format!("{}, {} at offset {}", segment.state, damage.kind, damage.offset),
+                    if damage.is_harmless() { WARNING } else { BAD },
+                ),
+                None => Cell::from(segment.state),
             },
         ]);
     }
@@ -81,7 +84,7 @@ pub(crate) fn leftovers(out: &mut Out, leftovers: &[LeftoverView]) -> Result<()>
     out.line(format_args!(""))?;
     let mut table = Table::new(&[("LEFTOVER", Align::Left), ("WHAT HAPPENS TO IT", Align::Left)]);
     for leftover in leftovers {
-        table.row(vec![leftover.file.clone(), leftover.fate.to_owned()]);
+        table.row(vec![leftover.file.as_str(), leftover.fate]);
     }
     out.table(&table)
 }

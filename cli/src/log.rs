@@ -6,12 +6,13 @@ use std::path::Path;
 
 use serde::Serialize;
 use wal::fs::RealFileSystem;
-use wal::inspect::{Depth, Outcome, SegmentInfo, SegmentState, Survey, survey};
+use wal::inspect::{ChecksumOf, Depth, Outcome, SegmentInfo, SegmentState, Survey, WitnessKind, survey_with_threads};
 use wal::{CutReason, FoundState, Lsn, RecoveryReport};
 
 use crate::failure::{Exit, Failure, Result, exit_of};
 use crate::output::count;
 use crate::size::show_bytes;
+use crate::ui::Ui;
 
 /// A log, as `info`, `verify` and `truncate` show it. LSNs are strings, because JSON numbers end at 2^53 for many readers.
 #[derive(Debug, Serialize)]
@@ -22,6 +23,8 @@ pub(crate) struct LogView {
     pub(crate) start_lsn: String,
     pub(crate) end_lsn: String,
     pub(crate) durable_witness: String,
+    pub(crate) witness_file: Option<String>,
+    pub(crate) witness_kind: Option<&'static str>,
     pub(crate) checkpoint: Option<String>,
     pub(crate) records: Option<u64>,
     pub(crate) bytes: u64,
@@ -37,6 +40,8 @@ pub(crate) struct SegmentView {
     pub(crate) number: u64,
     pub(crate) file: String,
     pub(crate) state: &'static str,
+    pub(crate) epoch: Option<u64>,
+    pub(crate) created_micros: Option<u64>,
     pub(crate) base_lsn: Option<String>,
     pub(crate) end_lsn: Option<String>,
     pub(crate) records: Option<u64>,
@@ -54,6 +59,22 @@ pub(crate) struct DamageView {
     pub(crate) valid_records_after: u64,
     /// The LSN below which everything is proven to have been durable, if it lies above the damage.
     pub(crate) witness: Option<String>,
+    pub(crate) checksum: Option<ChecksumView>,
+}
+
+/// A checksum that does not match: what is stored, and what the bytes give.
+#[derive(Debug, Serialize)]
+pub(crate) struct ChecksumView {
+    pub(crate) of: &'static str,
+    pub(crate) expected: String,
+    pub(crate) found: String,
+}
+
+impl DamageView {
+    /// Whether the next open deals with it by itself, or it is no damage at all.
+    pub(crate) fn is_harmless(&self) -> bool {
+        matches!(self.kind, "torn tail" | "write in flight")
+    }
 }
 
 /// A file that is no part of the log.
@@ -94,10 +115,14 @@ impl Surveyed {
 }
 
 /// Surveys the log in `dir`; a directory without a log is a wrong path.
-pub(crate) fn look(dir: &Path, depth: Depth) -> Result<Surveyed> {
+pub(crate) fn look(dir: &Path, depth: Depth, ui: Ui, threads: usize) -> Result<Surveyed> {
     let is_full = depth == Depth::Full;
     let was_in_use = is_in_use(dir);
-    let survey = survey(&RealFileSystem, dir, depth, |_| {})?;
+    let bar = ui.bar("reading");
+    let survey = survey_with_threads(&RealFileSystem, dir, depth, threads, |progress| {
+        bar.show(progress.bytes_done, progress.bytes_total)
+    })?;
+    drop(bar);
     if matches!(survey.outcome, Outcome::NoLog) {
         return Err(Failure::usage(format!("there is no log in {}", dir.display())));
     }
@@ -128,6 +153,8 @@ fn view(dir: &Path, survey: &Survey, is_full: bool, is_in_use: bool) -> LogView 
         start_lsn: survey.start_lsn.to_string(),
         end_lsn: survey.end_lsn.to_string(),
         durable_witness: survey.witness_lsn.to_string(),
+        witness_file: survey.witness.as_ref().map(|place| place.file_name.clone()),
+        witness_kind: survey.witness.as_ref().map(|place| witness_words(place.kind)),
         checkpoint: control.and_then(|control| control.checkpoint_lsn).map(text),
         records: is_all_read.then_some(survey.records),
         bytes: survey.segments.iter().map(|segment| segment.file_bytes).sum(),
@@ -179,6 +206,17 @@ pub(crate) fn cut_words(reason: CutReason) -> &'static str {
     }
 }
 
+fn witness_words(kind: WitnessKind) -> &'static str {
+    match kind {
+        WitnessKind::Control => "what was durable when it was written",
+        WitnessKind::CleanEnd => "the end of a clean close",
+        WitnessKind::SegmentHeader => "the header of the segment",
+        WitnessKind::SealedEnd => "the sealed end in the header of the segment",
+        WitnessKind::Record => "a record in it",
+        _ => "a witness",
+    }
+}
+
 fn segment_view(segment: &SegmentInfo, witness: Lsn, is_in_use: bool) -> SegmentView {
     SegmentView {
         number: segment.number,
@@ -191,6 +229,8 @@ fn segment_view(segment: &SegmentInfo, witness: Lsn, is_in_use: bool) -> Segment
             SegmentState::Damaged => "damaged",
             _ => "unknown",
         },
+        epoch: segment.epoch,
+        created_micros: segment.created_micros,
         base_lsn: segment.base_lsn.map(text),
         end_lsn: segment.end_lsn.map(text),
         records: segment.records,
@@ -207,6 +247,16 @@ fn segment_view(segment: &SegmentInfo, witness: Lsn, is_in_use: bool) -> Segment
             reason: damage.reason.clone(),
             valid_records_after: damage.valid_records_after,
             witness: damage.is_witnessed.then(|| witness.to_string()),
+            checksum: damage.checksum.map(|checksum| ChecksumView {
+                of: match checksum.of {
+                    ChecksumOf::RecordHeader => "record header",
+                    ChecksumOf::Payload => "payload",
+                    ChecksumOf::LastRecord => "last record",
+                    _ => "unknown",
+                },
+                expected: format!("{:08x}", checksum.expected),
+                found: format!("{:08x}", checksum.found),
+            }),
         }),
     }
 }

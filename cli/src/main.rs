@@ -9,10 +9,14 @@ mod dump;
 mod failure;
 mod info;
 mod log;
+mod ls;
+mod man;
 mod output;
 mod payload;
 mod size;
+mod stat;
 mod truncate;
+mod ui;
 mod verify;
 
 use std::process::ExitCode;
@@ -21,6 +25,7 @@ use clap::Parser;
 
 use args::{Command, Walctl};
 use failure::{Exit, Failure};
+use ui::Ui;
 
 fn main() -> ExitCode {
     let walctl = match Walctl::try_parse() {
@@ -33,19 +38,24 @@ fn main() -> ExitCode {
             };
         }
     };
+    let ui = Ui::new(&walctl.manners);
     let outcome = match &walctl.command {
-        Command::Append(args) => append::run(args, walctl.quiet),
-        Command::Dump(args) => dump::run(args),
-        Command::Info(args) => info::run(args),
-        Command::Verify(args) => verify::run(args),
-        Command::Truncate(args) => truncate::run(args, walctl.quiet),
-        Command::Demo(args) => demo::run(args),
+        Command::Append(args) => append::run(args, ui),
+        Command::Dump(args) => dump::run(args, ui),
+        Command::Info(args) => info::run(args, ui),
+        Command::Ls(args) => ls::run(args, ui),
+        Command::Stat(args) => stat::run(args, ui),
+        Command::Verify(args) => verify::run(args, ui),
+        Command::Truncate(args) => truncate::run(args, ui),
+        Command::Demo(args) => demo::run(args, ui),
+        Command::Completions(args) => man::completions(args),
+        Command::Man(args) => man::man(args),
     };
     match outcome {
         Ok(exit) => exit.into(),
         Err(Failure::ClosedPipe) => Exit::Fine.into(),
         Err(failure) => {
-            output::say(format_args!("walctl: {failure}"));
+            output::say(format_args!("walctl: {}", ui::paint_words(ui::BAD, &failure.to_string())));
             failure.exit().into()
         }
     }

@@ -3,9 +3,24 @@
 use std::fmt;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
+use anstyle::Style;
 use serde::Serialize;
 
+use crate::args::Format;
 use crate::failure::{Failure, Result};
+use crate::ui::{HEADING, WARNING, paint, paint_words};
+
+/// The number of the shapes in `specs/walctl-json.md`. It grows when a field changes its meaning or goes, not when one is added.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// What every JSON document and every line of JSON begins with.
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema: u32,
+    kind: &'a str,
+    #[serde(flatten)]
+    value: &'a T,
+}
 
 /// Says something on standard error. If that is closed, nobody is left to be told, so a failure is passed over.
 pub(crate) fn say(words: fmt::Arguments<'_>) {
@@ -13,6 +28,11 @@ pub(crate) fn say(words: fmt::Arguments<'_>) {
     match io::stderr().lock().write_all(line.as_bytes()) {
         Ok(()) | Err(_) => {}
     }
+}
+
+/// Says something that deserves a look, whether or not words were asked for.
+pub(crate) fn warn(words: fmt::Arguments<'_>) {
+    say(format_args!("walctl: {}: {words}", paint_words(WARNING, "warning")));
 }
 
 /// How many columns the terminal has; 100 if there is none.
@@ -38,20 +58,40 @@ impl Out {
         self.0.write_fmt(line).and_then(|()| self.0.write_all(b"\n")).map_err(Failure::stdout)
     }
 
-    /// Writes a value as one line of JSON.
-    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<()> {
+    /// Writes a value as one line of JSON of this kind.
+    pub(crate) fn json(&mut self, kind: &str, value: &impl Serialize) -> Result<()> {
+        self.json_line(&Document { schema: SCHEMA, kind, value })
+    }
+
+    /// Writes a value, which has its schema number, as one line of JSON.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<()> {
         serde_json::to_writer(&mut self.0, value)
             .map_err(io::Error::from)
             .and_then(|()| self.0.write_all(b"\n"))
             .map_err(Failure::stdout)
     }
 
-    /// Writes a value as JSON for people.
-    pub(crate) fn json_pretty(&mut self, value: &impl Serialize) -> Result<()> {
-        serde_json::to_writer_pretty(&mut self.0, value)
-            .map_err(io::Error::from)
-            .and_then(|()| self.0.write_all(b"\n"))
-            .map_err(Failure::stdout)
+    /// Writes a value as JSON of this kind, in the form that was asked for; `false` if that is not JSON.
+    pub(crate) fn document(&mut self, format: Format, kind: &str, value: &impl Serialize) -> Result<bool> {
+        match format {
+            Format::Table => return Ok(false),
+            Format::Jsonl => self.json(kind, value)?,
+            Format::Json => serde_json::to_writer_pretty(&mut self.0, &Document { schema: SCHEMA, kind, value })
+                .map_err(io::Error::from)
+                .and_then(|()| self.0.write_all(b"\n"))
+                .map_err(Failure::stdout)?,
+        }
+        Ok(true)
+    }
+
+    /// Writes text as it is.
+    pub(crate) fn text(&mut self, text: &str) -> Result<()> {
+        self.0.write_all(text.as_bytes()).map_err(Failure::stdout)
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.write_all(bytes).map_err(Failure::stdout)
     }
 
     /// Writes a table.
@@ -72,34 +112,63 @@ pub(crate) enum Align {
     Right,
 }
 
+/// What stands in one place of a table.
+pub(crate) struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl Cell {
+    /// Text in a style.
+    pub(crate) fn styled(text: impl Into<String>, style: Style) -> Cell {
+        Cell { text: text.into(), style }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell { text: text.into(), style: Style::new() }
+    }
+}
+
 /// A table whose columns are as wide as their widest cell.
 pub(crate) struct Table {
     columns: Vec<Align>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
     /// A table with these headings.
     pub(crate) fn new(headings: &[(&str, Align)]) -> Table {
-        let first = headings.iter().map(|(heading, _)| (*heading).to_owned()).collect();
+        let first = headings.iter().map(|(heading, _)| Cell::styled(*heading, HEADING)).collect();
         Table { columns: headings.iter().map(|(_, align)| *align).collect(), rows: vec![first] }
     }
 
     /// Adds a row, which has as many cells as there are headings.
-    pub(crate) fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row<C: Into<Cell>>(&mut self, cells: Vec<C>) {
         assert_eq!(cells.len(), self.columns.len(), "a row has a cell for each heading");
-        self.rows.push(cells);
+        self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
     fn lines(&self) -> Vec<String> {
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| self.rows.iter().map(|row| row[column].text.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
-        let cell = |(column, text): (usize, &String)| match self.columns[column] {
-            Align::Left => format!("{text:<0$}", widths[column]),
-            Align::Right => format!("{text:>0$}", widths[column]),
+        let line = |row: &Vec<Cell>| {
+            // Nothing is filled up behind the last word of a line.
+            let last = row.iter().rposition(|cell| !cell.text.is_empty()).unwrap_or(0);
+            let cell = |(column, cell): (usize, &Cell)| {
+                let gap = " ".repeat(widths[column] - cell.text.chars().count());
+                let painted =
+                    if cell.style == Style::new() { cell.text.clone() } else { paint(cell.style, &cell.text) };
+                match self.columns[column] {
+                    Align::Left if column == last => painted,
+                    Align::Left => painted + &gap,
+                    Align::Right => gap + &painted,
+                }
+            };
+            row[..=last].iter().enumerate().map(cell).collect::<Vec<_>>().join("  ")
         };
-        let line = |row: &Vec<String>| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
-        self.rows.iter().map(|row| line(row).trim_end().to_owned()).collect()
+        self.rows.iter().map(line).collect()
     }
 }
 
@@ -116,8 +185,8 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_lines_have_no_trailing_spaces() {
         let mut table = Table::new(&[("N", Align::Right), ("WORD", Align::Left)]);
-        table.row(vec!["10".to_owned(), "a".to_owned()]);
-        table.row(vec!["7".to_owned(), String::new()]);
+        table.row(vec!["10", "a"]);
+        table.row(vec!["7", ""]);
         assert_eq!(table.lines(), [" N  WORD", "10  a", " 7"]);
     }
 }

@@ -69,6 +69,23 @@ pub(crate) fn show_nanos(nanos: u64) -> String {
     }
 }
 
+/// A time in microseconds since 1970 as `2026-01-31 23:59:59`, in UTC.
+pub(crate) fn show_time(micros: u64) -> String {
+    let seconds = micros / 1_000_000;
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days are counted from the first of March of year 0, so that the leap day is the last of its year.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +125,19 @@ mod tests {
         assert_eq!(show_bytes(16 << 20), "16.0 MiB");
         assert_eq!(show_nanos(950), "950 ns");
         assert_eq!(show_nanos(1_500_000), "1.50 ms");
+    }
+
+    #[test]
+    fn times_are_dates_of_the_gregorian_calendar() {
+        let cases = [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_399_000_000, "2000-02-28 23:59:59"),
+            (951_782_400_000_000, "2000-02-29 00:00:00"),
+            (1_709_251_199_999_999, "2024-02-29 23:59:59"),
+            (4_107_542_400_000_000, "2100-03-01 00:00:00"),
+        ];
+        for (micros, text) in cases {
+            assert_eq!(show_time(micros), text);
+        }
     }
 }

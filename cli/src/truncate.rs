@@ -11,6 +11,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::log::{Surveyed, is_of_the_log, is_unclean, look, recovery_words};
 use crate::output::{Out, count, say};
 use crate::size::show_bytes;
+use crate::ui::Ui;
 
 /// What is asked for.
 #[derive(Clone, Copy)]
@@ -20,7 +21,7 @@ enum Cut {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &TruncateArgs, is_quiet: bool) -> Result<Exit> {
+pub(crate) fn run(args: &TruncateArgs, ui: Ui) -> Result<Exit> {
     let is_asking = args.apply && !args.yes;
     if is_asking && !io::stdin().is_terminal() {
         return Err(Failure::usage(
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &TruncateArgs, is_quiet: bool) -> Result<Exit> {
         ));
     }
     let cut = cut(args)?;
-    let surveyed = look(&args.dir, Depth::Tail)?;
+    let surveyed = look(&args.dir, Depth::Tail, ui, 1)?;
     if let Some(failure) = surveyed.failure() {
         return Err(failure);
     }
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &TruncateArgs, is_quiet: bool) -> Result<Exit> {
     plan.iter().try_for_each(|line| out.line(format_args!("{line}")))?;
     out.finish()?;
     if !args.apply {
-        if !is_quiet {
+        if !ui.is_quiet {
             say(format_args!("walctl: nothing was changed; give --apply to carry it out"));
         }
         return Ok(Exit::Fine);
@@ -49,7 +50,7 @@ pub(crate) fn run(args: &TruncateArgs, is_quiet: bool) -> Result<Exit> {
         say(format_args!("walctl: nothing was changed"));
         return Ok(Exit::Fine);
     }
-    let truncation = apply(&args.dir, cut, &surveyed, is_quiet)?;
+    let truncation = apply(&args.dir, cut, &surveyed, ui)?;
     report(&mut out, &truncation)?;
     out.finish()?;
     Ok(Exit::Fine)
@@ -171,12 +172,12 @@ fn confirm() -> Result<bool> {
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-fn apply(dir: &Path, cut: Cut, surveyed: &Surveyed, is_quiet: bool) -> Result<Truncation> {
+fn apply(dir: &Path, cut: Cut, surveyed: &Surveyed, ui: Ui) -> Result<Truncation> {
     // New segments are as large as those that are there: truncation is often asked for when space is short.
     let largest = surveyed.survey.segments.iter().map(|segment| segment.file_bytes).max().unwrap_or(0);
     let config = Config { create: false, segment_bytes_max: largest.clamp(8 << 10, 1 << 30), ..Config::default() };
     let wal = Wal::open(dir, config)?;
-    if !is_quiet && is_unclean(wal.recovery_report()) {
+    if !ui.is_quiet && is_unclean(wal.recovery_report()) {
         say(format_args!("walctl: {}", recovery_words(wal.recovery_report())));
     }
     let truncation = match cut {

@@ -196,7 +196,7 @@ fn dump_selects_records_and_shows_payloads_in_every_form() {
 
     let record = &lines(&[])[0];
     let keys: Vec<&String> = record.as_object().expect("an object").keys().collect();
-    assert_eq!(keys, ["len", "lsn", "segment", "type"]);
+    assert_eq!(keys, ["len", "lsn", "schema", "segment", "type"]);
     assert_eq!((&record["lsn"], &record["segment"]), (&Value::from("4096"), &Value::from(1)));
     assert_eq!((&record["type"], &record["len"]), (&Value::from(0), &Value::from(3)));
     let payload = |form: &str, index: usize| lines(&["--payload", form])[index].clone();

@@ -9,10 +9,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
 use crate::fs::durable::LogDir;
 use crate::lsn::Lsn;
-use crate::record::LogId;
+use crate::record::{FRAME_HEADER_BYTES, LogId, decode_header, header_checksums, payload_checksum};
 use crate::recover::decide::{CutReason, Decision, damage, decide};
-use crate::recover::survey::{ChainSegment, ControlState, Reach, Survey as Raw, survey as survey_dir};
+use crate::recover::survey::{ChainSegment, ControlState, Reach, Scan, Survey as Raw, survey as survey_dir};
 use crate::report::Progress;
+use crate::scan::{Flaw, Stop};
 use crate::segment::header::HeaderState;
 use crate::segment::name;
 
@@ -81,6 +82,64 @@ pub struct Damage {
     pub valid_records_after: u64,
     /// Whether a witness proves that what is damaged was once durable. If not, it is the torn end of an unfinished write.
     pub is_witnessed: bool,
+    /// The checksum that does not match, if that is what is wrong.
+    pub checksum: Option<ChecksumMismatch>,
+}
+
+/// A checksum that is not that of the bytes it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ChecksumMismatch {
+    /// What it is the checksum of.
+    pub of: ChecksumOf,
+    /// What is stored.
+    pub expected: u32,
+    /// What the bytes give.
+    pub found: u32,
+}
+
+/// What a checksum covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum ChecksumOf {
+    /// The header of a record, with its identity and LSN.
+    RecordHeader,
+    /// The payload of a record.
+    Payload,
+    /// The last record of the segment, as its successor names it.
+    LastRecord,
+}
+
+/// What on disk proves that everything below the [witness LSN](Survey::witness_lsn) was synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct WitnessPlace {
+    /// The file that says so.
+    pub file_name: String,
+    /// In which part of it.
+    pub kind: WitnessKind,
+}
+
+/// Where in a file a witness stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum WitnessKind {
+    /// The control file's own.
+    Control,
+    /// The end of a log that was closed cleanly, in the control file.
+    CleanEnd,
+    /// The header of a segment.
+    SegmentHeader,
+    /// The end of a segment that was written as a whole, in its header.
+    SealedEnd,
+    /// A record of a segment.
+    Record,
 }
 
 /// A segment file.
@@ -147,6 +206,8 @@ pub struct Survey {
     pub end_lsn: Lsn,
     /// The highest LSN below which something on disk proves that everything was synced.
     pub witness_lsn: Lsn,
+    /// What proves that; `None` if nothing does, or if it is a record behind damage, of a segment whose header cannot be read.
+    pub witness: Option<WitnessPlace>,
     /// Records in the segments that were read.
     pub records: u64,
     /// Bytes of frames that were read.
@@ -176,10 +237,25 @@ pub fn survey(
     depth: Depth,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<Survey> {
+    survey_with_threads(fs, dir, depth, 1, progress)
+}
+
+/// As [`survey`], and reads up to `threads` segments at the same time. What is found does not depend on how many.
+///
+/// # Errors
+///
+/// As [`survey`].
+pub fn survey_with_threads(
+    fs: &dyn FileSystem,
+    dir: impl AsRef<Path>,
+    depth: Depth,
+    threads: usize,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<Survey> {
     let dir = LogDir::open(fs, dir.as_ref())?;
     let reach = match depth {
         Depth::Tail => Reach::Tail(0),
-        Depth::Full => Reach::Full,
+        Depth::Full => Reach::Full { threads },
     };
     let report = |bytes_done, bytes_total| progress(Progress { bytes_done, bytes_total });
     let (raw, decision) = settled(&dir, reach, &report)?;
@@ -244,6 +320,7 @@ fn describe(raw: &Raw, decision: Decision) -> Survey {
         segments,
         end_lsn,
         witness_lsn: raw.witness,
+        witness: witness_place(raw),
         scanned_bytes: raw.scanned_bytes,
         sweepable: raw.sweepable.clone(),
         stranded: raw.stranded.clone(),
@@ -261,7 +338,7 @@ fn chain_segment(raw: &Raw, (index, segment): (usize, &ChainSegment)) -> Segment
         is_last
             && scan.valid_after == 0
             && scan.batch_end == scan.stop_lsn
-            && matches!(scan.stop, crate::scan::Stop::AtEnd | crate::scan::Stop::Zeros)
+            && matches!(scan.stop, Stop::AtEnd | Stop::Zeros)
             && scan.batch_end >= raw.witness.min(header.limit)
     });
     let damage = scan.filter(|_| !is_whole && !is_clean_end).map(|scan| Damage {
@@ -270,7 +347,9 @@ fn chain_segment(raw: &Raw, (index, segment): (usize, &ChainSegment)) -> Segment
         reason: damage(segment, scan).detail().to_owned(),
         valid_records_after: scan.valid_after,
         is_witnessed: scan.batch_end < raw.witness,
+        checksum: mismatch(segment, scan),
     });
+    let damage = damage.or_else(|| wrong_last_record(segment, scan?, raw.walk.chain.get(index + 1)?));
     SegmentInfo {
         file_bytes: segment.file_bytes,
         state: if is_last && header.sealed_end.is_none() { SegmentState::Active } else { SegmentState::Sealed },
@@ -285,6 +364,74 @@ fn chain_segment(raw: &Raw, (index, segment): (usize, &ChainSegment)) -> Segment
     }
 }
 
+/// The checksum at which a scan stopped, looked at once more. That it cannot be read is no concern here: the damage is reported without.
+fn mismatch(segment: &ChainSegment, scan: &Scan) -> Option<ChecksumMismatch> {
+    let Stop::Damaged(flaw) = scan.stop else { return None };
+    let file = segment.place.open().ok()?;
+    let at = segment.header.offset_of(scan.stop_lsn);
+    let mut header = [0; FRAME_HEADER_BYTES];
+    if file.read_at(&mut header, at).ok()? < FRAME_HEADER_BYTES {
+        return None;
+    }
+    let identity = segment.header.identity();
+    match (flaw, decode_header(&header, identity, scan.stop_lsn)) {
+        (Flaw::Payload, Some(frame)) => {
+            let mut payload = vec![0; frame.payload_bytes as usize];
+            let read = file.read_at(&mut payload, at + FRAME_HEADER_BYTES as u64).ok()?;
+            let (expected, found) = (frame.payload_checksum, payload_checksum(&payload[..read]));
+            (expected != found).then_some(ChecksumMismatch { of: ChecksumOf::Payload, expected, found })
+        }
+        (Flaw::Header, None) => {
+            let (expected, found) = header_checksums(&header, identity, scan.stop_lsn);
+            (expected != found).then_some(ChecksumMismatch { of: ChecksumOf::RecordHeader, expected, found })
+        }
+        _ => None,
+    }
+}
+
+/// Damage of a segment that is whole by itself: its successor names another last record.
+fn wrong_last_record(segment: &ChainSegment, scan: &Scan, next: &ChainSegment) -> Option<Damage> {
+    let (expected, found) = (next.header.predecessor_checksum, scan.last_checksum);
+    let is_whole = segment.known_end == Some(scan.batch_end);
+    (is_whole && expected != found).then(|| Damage {
+        offset: segment.header.offset_of(scan.batch_end),
+        lsn: scan.batch_end,
+        reason: format!("its successor, segment {}, names another last record", next.header.segment),
+        valid_records_after: 0,
+        is_witnessed: true,
+        checksum: Some(ChecksumMismatch { of: ChecksumOf::LastRecord, expected, found }),
+    })
+}
+
+/// Finds out who says the highest witness.
+fn witness_place(raw: &Raw) -> Option<WitnessPlace> {
+    let ControlState::Valid(control) = &raw.control else { return None };
+    let place = |file_name: &str, kind| Some(WitnessPlace { file_name: file_name.to_owned(), kind });
+    if control.clean.is_some_and(|end| end.lsn == raw.witness) {
+        return place(name::CONTROL, WitnessKind::CleanEnd);
+    }
+    if control.witness == raw.witness {
+        return place(name::CONTROL, WitnessKind::Control);
+    }
+    let trailing = raw.walk.trailing.iter().filter_map(|segment| match &segment.header {
+        HeaderState::Valid(header) => Some((header, None)),
+        _ => None,
+    });
+    let chain = raw.walk.chain.iter().map(|segment| (&segment.header, segment.scan.as_ref()));
+    chain.chain(trailing).find_map(|(header, scan)| {
+        let kind = if header.witness == raw.witness {
+            WitnessKind::SegmentHeader
+        } else if header.sealed_end == Some(raw.witness) {
+            WitnessKind::SealedEnd
+        } else if scan.is_some_and(|scan| scan.witness == raw.witness) {
+            WitnessKind::Record
+        } else {
+            return None;
+        };
+        place(&name::segment(header.segment), kind)
+    })
+}
+
 fn other_segment(number: u64, file_bytes: u64, header: &HeaderState) -> SegmentInfo {
     let base = blank(number, file_bytes);
     match header {
@@ -294,7 +441,14 @@ fn other_segment(number: u64, file_bytes: u64, header: &HeaderState) -> SegmentI
         }
         HeaderState::Damaged(why) | HeaderState::Newer(why) => {
             let reason = why.clone();
-            let damage = Damage { offset: 0, lsn: Lsn::ZERO, reason, valid_records_after: 0, is_witnessed: false };
+            let damage = Damage {
+                offset: 0,
+                lsn: Lsn::ZERO,
+                reason,
+                valid_records_after: 0,
+                is_witnessed: false,
+                checksum: None,
+            };
             SegmentInfo { state: SegmentState::Damaged, damage: Some(damage), ..base }
         }
     }

@@ -287,6 +287,12 @@ pub(crate) fn decode_header(bytes: &[u8], identity: Identity, lsn: Lsn) -> Optio
     })
 }
 
+/// The header checksum that stands in the first bytes of what should be a frame at `lsn`, and the one that its bytes give. For a report
+/// of damage; nothing else is said about the bytes, of which there are at least [`FRAME_HEADER_BYTES`].
+pub(crate) fn header_checksums(bytes: &[u8], identity: Identity, lsn: Lsn) -> (u32, u32) {
+    (LittleEndian::read_u32(&bytes[..4]), identity.checksum(lsn, bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,7 @@ use crate::info::show;
 use crate::log::look;
 use crate::output::{Out, say};
 use crate::truncate::report;
+use crate::ui::Ui;
 use crash::Tally;
 
 /// The modes by the names that `append` knows them by.
@@ -29,18 +30,18 @@ const THREADS: usize = 4;
 const SEGMENT_BYTES: u64 = 256 << 10;
 
 /// Runs the command.
-pub(crate) fn run(args: &DemoArgs) -> Result<Exit> {
+pub(crate) fn run(args: &DemoArgs, ui: Ui) -> Result<Exit> {
     match &args.dir {
         Some(dir) => {
             claim(dir)?;
-            run_in(dir)
+            run_in(dir, ui)
         }
         None => {
             let dir = tempfile::Builder::new()
                 .prefix("walctl-demo-")
                 .tempdir()
                 .map_err(|error| Failure::io("create a temporary directory", error))?;
-            let outcome = run_in(dir.path());
+            let outcome = run_in(dir.path(), ui);
             let exit = outcome.as_ref().map_or_else(Failure::exit, |exit| *exit);
             if exit == Exit::Corruption {
                 // What was lost is evidence, so it is not removed.
@@ -71,7 +72,7 @@ fn claim(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn run_in(dir: &Path) -> Result<Exit> {
+fn run_in(dir: &Path, ui: Ui) -> Result<Exit> {
     let mut out = Out::new();
     out.line(format_args!("1. Writers are killed in mid-commit, and the log is opened again"))?;
     let mut total = Tally::default();
@@ -90,7 +91,7 @@ fn run_in(dir: &Path) -> Result<Exit> {
     out.line(format_args!(""))?;
     out.line(format_args!("3. The first half of a log is truncated"))?;
     out.line(format_args!(""))?;
-    truncate(&mut out, &dir.join("crash-sync"))?;
+    truncate(&mut out, &dir.join("crash-sync"), ui)?;
     out.line(format_args!(""))?;
     let exit = verdict(&mut out, &total)?;
     out.finish()?;
@@ -98,8 +99,8 @@ fn run_in(dir: &Path) -> Result<Exit> {
 }
 
 /// Truncates a log to its second half and shows it before and after.
-fn truncate(out: &mut Out, dir: &Path) -> Result<()> {
-    let before = look(dir, Depth::Full)?;
+fn truncate(out: &mut Out, dir: &Path, ui: Ui) -> Result<()> {
+    let before = look(dir, Depth::Full, ui, 1)?;
     show(out, &before.view)?;
     let wal = Wal::open(dir, Config { segment_bytes_max: SEGMENT_BYTES, create: false, ..Config::default() })?;
     let records = wal.reader(Lsn::ZERO)?.count();
@@ -110,7 +111,7 @@ fn truncate(out: &mut Out, dir: &Path) -> Result<()> {
     wal.close()?;
     report(out, &truncation)?;
     out.line(format_args!(""))?;
-    let after = look(dir, Depth::Full)?;
+    let after = look(dir, Depth::Full, ui, 1)?;
     show(out, &after.view)?;
     if !matches!(after.survey.outcome, Outcome::Clean) || truncation.start_lsn != middle {
         let words = format!("the truncated log is not as it should be: {}", after.view.explanation);

@@ -1,6 +1,9 @@
 //! The first step of recovery: look at everything and change nothing. `specs/recovery.md` names the steps.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,8 +21,8 @@ use crate::segment::reader::{Found, SegmentFile, SegmentReader};
 pub(crate) enum Reach {
     /// The segments that are not proven durable, and at least this many bytes from the end.
     Tail(u64),
-    /// Every segment.
-    Full,
+    /// Every segment, so many at the same time.
+    Full { threads: usize },
 }
 
 /// The control file as it was found.
@@ -351,14 +354,12 @@ impl Survey {
         }
         let first = self.first_to_scan(reach);
         let total: u64 = self.walk.chain[first..].iter().map(|segment| segment.file_bytes).sum();
-        let mut done = 0;
-        for segment in &mut self.walk.chain[first..] {
-            let scan = scan_segment(segment)?;
+        let threads = if let Reach::Full { threads } = reach { threads } else { 1 };
+        let scans = scan_segments(&self.walk.chain[first..], threads, &|done| progress(done, total))?;
+        for (segment, scan) in self.walk.chain[first..].iter_mut().zip(scans) {
             self.witness = self.witness.max(scan.witness);
             self.scanned_bytes += scan.stop_lsn.distance_from(segment.header.base);
             segment.scan = Some(scan);
-            done += segment.file_bytes;
-            progress(done, total);
         }
         if let Some(witness) = self.witness_in_torn_start()? {
             self.witness = self.witness.max(witness);
@@ -404,6 +405,41 @@ impl Survey {
         }
         Ok(witness)
     }
+}
+
+/// Scans segments, up to `threads` of them at the same time; with one thread in the thread of the caller. `progress` is told how many bytes
+/// are done.
+fn scan_segments(
+    segments: &[ChainSegment],
+    threads: usize,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<Vec<Scan>> {
+    let done = AtomicU64::new(0);
+    let scan = |segment: &ChainSegment| {
+        let scan = scan_segment(segment)?;
+        progress(done.fetch_add(segment.file_bytes, Ordering::Relaxed) + segment.file_bytes);
+        Ok(scan)
+    };
+    let threads = threads.min(segments.len());
+    if threads <= 1 {
+        return segments.iter().map(scan).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let scans: Mutex<Vec<Option<Result<Scan>>>> = Mutex::new(segments.iter().map(|_| None).collect());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((index, segment)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    segments.get(index).map(|segment| (index, segment))
+                } {
+                    let found = scan(segment);
+                    scans.lock()[index] = Some(found);
+                }
+            });
+        }
+    });
+    scans.into_inner().into_iter().map(|scan| scan.expect("every segment was scanned")).collect()
 }
 
 fn scan_segment(segment: &ChainSegment) -> Result<Scan> {

@@ -1,0 +1,98 @@
+//! How a command speaks: in which form, with colours or without, how much, and whether it shows its progress.
+
+use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::args::{Format, Manners, When};
+
+/// What is right.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// What deserves a look.
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
+/// What is wrong.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+/// What stands over a column.
+pub(crate) const HEADING: Style = Style::new().bold();
+
+/// How a command speaks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ui {
+    pub(crate) format: Format,
+    pub(crate) is_quiet: bool,
+    pub(crate) is_verbose: bool,
+    shows_progress: bool,
+}
+
+impl Ui {
+    /// From the options. The choice of colours holds for the whole process.
+    pub(crate) fn new(manners: &Manners) -> Ui {
+        match manners.color {
+            When::Auto => ColorChoice::Auto,
+            When::Always => ColorChoice::Always,
+            When::Never => ColorChoice::Never,
+        }
+        .write_global();
+        Ui {
+            format: manners.format,
+            is_quiet: manners.quiet,
+            is_verbose: manners.verbose,
+            shows_progress: !manners.quiet && !manners.no_progress && io::stderr().is_terminal(),
+        }
+    }
+
+    /// A bar on standard error for long work, if that is a terminal.
+    pub(crate) fn bar(&self, what: &'static str) -> Bar {
+        if !self.shows_progress {
+            return Bar { bar: ProgressBar::hidden(), total: AtomicU64::new(0) };
+        }
+        // Nothing is drawn for work that ends at once.
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+        let style = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+            .expect("the template is a constant and right");
+        bar.set_style(style.progress_chars("=> "));
+        bar.set_message(what);
+        Bar { bar, total: AtomicU64::new(0) }
+    }
+}
+
+/// A progress bar; removed when it is dropped.
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    total: AtomicU64,
+}
+
+impl Bar {
+    /// Shows how far the work is.
+    pub(crate) fn show(&self, bytes_done: u64, bytes_total: u64) {
+        if self.total.swap(bytes_total, Ordering::Relaxed) != bytes_total {
+            self.bar.set_length(bytes_total);
+        }
+        self.bar.set_position(bytes_done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Text in a style, if standard output shows styles.
+pub(crate) fn paint(style: Style, text: &str) -> String {
+    if AutoStream::choice(&io::stdout()) == ColorChoice::Never {
+        return text.to_owned();
+    }
+    format!("{style}{text}{style:#}")
+}
+
+/// Text in a style, if standard error shows styles.
+pub(crate) fn paint_words(style: Style, text: &str) -> String {
+    if AutoStream::choice(&io::stderr()) == ColorChoice::Never {
+        return text.to_owned();
+    }
+    format!("{style}{text}{style:#}")
+}
