@@ -493,7 +493,8 @@ struct Beyond {
 fn search(file: &LogFile, identity: Identity, mut lsn: Lsn, mut offset: u64, file_bytes: u64) -> Result<Beyond> {
     const CHUNK: usize = 1 << 20;
     let mut beyond = Beyond { valid: 0, witness: Lsn::ZERO };
-    let mut chunk = vec![0; CHUNK + FRAME_HEADER_BYTES];
+    let rest = file_bytes.saturating_sub(offset).min((CHUNK + FRAME_HEADER_BYTES) as u64);
+    let mut chunk = vec![0; rest as usize];
     let mut body = Vec::new();
     while offset + FRAME_HEADER_BYTES as u64 <= file_bytes {
         let read = file.read_at(&mut chunk, offset)?;
