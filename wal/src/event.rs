@@ -3,15 +3,16 @@
 //! The waiter reads the count, checks its condition, and waits for the count to differ; so no wake-up between check and wait is
 //! lost, and no lock is held by anybody. On Linux this is a futex: one system call wakes all, and none is made when nobody waits.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
+
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// A counter with waiters. Any method may be called by any thread at any time.
 #[derive(Debug, Default)]
 pub(crate) struct Event {
     count: AtomicU32,
     waiters: AtomicU32,
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", wal_scheduled)))]
     portable: portable::Portable,
 }
 
@@ -48,7 +49,7 @@ impl Event {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(wal_scheduled)))]
     fn sleep(&self, seen: u32, deadline: Option<Instant>) {
         use rustix::thread::futex;
         let timeout = deadline.map(|deadline| {
@@ -62,7 +63,7 @@ impl Event {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(wal_scheduled)))]
     fn rouse(&self, threads: u32) {
         use rustix::thread::futex;
         if let Err(error) = futex::wake(&self.count, futex::Flags::PRIVATE, threads) {
@@ -70,22 +71,32 @@ impl Event {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(wal_scheduled)]
+    fn sleep(&self, seen: u32, deadline: Option<Instant>) {
+        wal_scheduler::futex::wait(&self.count, seen, deadline);
+    }
+
+    #[cfg(wal_scheduled)]
+    fn rouse(&self, threads: u32) {
+        wal_scheduler::futex::wake(&self.count, threads);
+    }
+
+    #[cfg(not(any(target_os = "linux", wal_scheduled)))]
     fn sleep(&self, seen: u32, deadline: Option<Instant>) {
         self.portable.sleep(|| self.count() == seen, deadline);
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", wal_scheduled)))]
     fn rouse(&self, threads: u32) {
         self.portable.rouse(threads);
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", wal_scheduled)))]
 mod portable {
     use std::time::Instant;
 
-    use parking_lot::{Condvar, Mutex};
+    use crate::sync::{Condvar, Mutex};
 
     #[derive(Debug, Default)]
     pub(super) struct Portable {

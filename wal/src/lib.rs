@@ -68,6 +68,7 @@ mod rewrite;
 mod scan;
 mod segment;
 mod shared;
+mod sync;
 mod tail;
 mod ticket;
 mod truncate;

@@ -2,11 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use crate::clock::{Clock, SystemClock};
 use crate::commit::{Commit, Parts};
@@ -25,6 +21,9 @@ use crate::report::{FoundState, Progress};
 use crate::segment::chain::Chain;
 use crate::segment::writer::ActiveSegment;
 use crate::shared::{Holds, Shared, Structure};
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::thread::{self, JoinHandle};
 use crate::watermark::Watermark;
 
 const LOCK_RETRIES: u32 = 5;
@@ -244,17 +243,17 @@ impl Handle {
 
     fn spawn(&self, name: &str, run: fn(&Shared)) -> Result<JoinHandle<()>> {
         let shared = Arc::clone(&self.shared);
-        std::thread::Builder::new()
+        thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || run(&shared))
             .map_err(|error| Error::io("start background thread of", self.shared.dir.path(), error))
     }
 
-    fn join(&self, thread: &Mutex<Option<JoinHandle<()>>>) {
-        let thread = thread.lock().take();
+    fn join(&self, handle: &Mutex<Option<JoinHandle<()>>>) {
+        let handle = handle.lock().take();
         // A callback may close the log; the thread that runs it ends by itself afterwards.
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id())
-            && thread.join().is_err()
+        if let Some(handle) = handle.filter(|handle| handle.thread().id() != thread::current().id())
+            && handle.join().is_err()
         {
             let detail = "a background thread of the log panicked";
             self.shared.commit.poison(Error::new(ErrorKind::Io, "run background of log", detail));

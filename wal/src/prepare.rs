@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::buffer::AlignedBuffer;
 use crate::config::Config;
 use crate::error::Result;
@@ -13,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::segment::header::HEADER_BYTES;
 use crate::segment::name;
 use crate::segment::writer::ReadySegment;
+use crate::sync::Mutex;
 
 /// Bytes written at once where direct I/O fills a segment: about a tenth of a millisecond on a fast device.
 const DIRECT_FILL_BYTES: usize = 256 << 10;

@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::commit::Commit;
@@ -23,6 +20,8 @@ use crate::report::RecoveryReport;
 use crate::segment::chain::Chain;
 use crate::segment::header::HEADER_BYTES;
 use crate::segment::name;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::watermark::Callback;
 
 /// What changes only one at a time: the control file and the lock.
@@ -201,15 +200,17 @@ impl Shared {
         if structure.is_closed {
             return Ok(());
         }
+        let _guard = self.commit.guard_change();
         let paused = self.commit.pause();
-        let settled = paused.as_ref().map_or(Ok(()), |()| self.commit.settle_holes());
+        let settled = paused.as_ref().map_or_else(|error| Err(error.clone()), |_pause| self.commit.settle_holes());
         self.commit.shut();
         self.preparation.wake_all();
         join_preparation();
         structure.is_closed = true;
-        let result = paused.and(settled).and_then(|()| self.leave_clean(&mut structure));
+        let result = settled.and_then(|()| self.leave_clean(&mut structure));
         structure.lock = None;
         drop(structure);
+        drop(paused);
         self.commit.release_all();
         self.run_callbacks();
         result

@@ -62,6 +62,7 @@ pub struct Truncation {
 pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy) -> Result<Truncation> {
     let mut structure = shared.structure.lock();
     shared.check_open(&structure, "truncate log")?;
+    let _guard = shared.commit.guard_change();
     check_rails(shared, &structure, lsn)?;
     let mut plan = plan_start(shared, lsn, policy)?;
     let is_done = plan.start <= shared.chain.start() && plan.link.number == structure.control.start_segment;
@@ -232,16 +233,15 @@ fn retire(shared: &Shared, dropped: &[Link]) -> Result<(u64, u64)> {
 
 /// Seals the active segment where it ends, if it holds anything.
 fn seal(shared: &Shared) -> Result<()> {
-    shared.commit.pause()?;
-    let result = shared.commit.seal_active();
-    shared.commit.resume();
-    result
+    let _pause = shared.commit.pause()?;
+    shared.commit.seal_active()
 }
 
 /// Removes the records behind the one at `lsn`. See [`Wal::truncate_after`](crate::Wal::truncate_after).
 pub(crate) fn truncate_after(shared: &Shared, lsn: Lsn) -> Result<Truncation> {
     let mut structure = shared.structure.lock();
     shared.check_open(&structure, "cut log")?;
+    let _guard = shared.commit.guard_change();
     if lsn < shared.chain.start() {
         let detail = format!("the log starts at LSN {}; a cut keeps at least one record", shared.chain.start());
         return Err(Error::new(ErrorKind::Refused, "cut log", detail).at_lsn(lsn));
@@ -251,10 +251,9 @@ pub(crate) fn truncate_after(shared: &Shared, lsn: Lsn) -> Result<Truncation> {
             format!("the last checkpoint is at LSN {checkpoint}, and the pages may hold what was logged before it");
         return Err(Error::new(ErrorKind::Refused, "cut log", detail).at_lsn(lsn));
     }
-    shared.commit.pause()?;
-    let result = shared.commit.settle_holes().and_then(|()| cut(shared, &mut structure, lsn));
-    shared.commit.resume();
-    result
+    let _pause = shared.commit.pause()?;
+    shared.commit.settle_holes()?;
+    cut(shared, &mut structure, lsn)
 }
 
 /// The cut, while nobody writes. The rename of the rewritten segment is the commit.

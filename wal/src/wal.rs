@@ -296,6 +296,7 @@ impl Wal {
         let shared = self.shared();
         let mut structure = shared.structure.lock();
         shared.check_open(&structure, "declare checkpoint")?;
+        let _guard = shared.commit.guard_change();
         let durable = self.durable_lsn();
         if lsn > durable {
             let detail = format!("the log is durable only up to LSN {durable}; flush it first");

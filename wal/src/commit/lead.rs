@@ -1,10 +1,7 @@
 //! The leader: takes groups off the queue and writes them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-use parking_lot::MutexGuard;
 
 use super::queue::{Group, Next, Queue};
 use super::{Commit, GATHER_RECORDS_MAX, TIMED_APPENDS};
@@ -17,6 +14,8 @@ use crate::museum::Bug;
 use crate::record::{FRAME_HEADER_BYTES, padding_header, stamp};
 use crate::segment::header::SegmentHeader;
 use crate::segment::writer::{ActiveSegment, ReadySegment};
+use crate::sync::atomic::Ordering;
+use crate::sync::{MutexGuard, thread};
 use crate::watermark::{Durability, Target};
 
 /// What only the leader knows: the end of what is written.
@@ -92,6 +91,18 @@ impl Drop for LeaderGuard<'_> {
     }
 }
 
+/// A pause: nothing is admitted, and only who holds it writes. Dropping it ends it.
+#[must_use = "a pause ends when it is dropped"]
+pub(crate) struct Pause<'a> {
+    commit: &'a Commit,
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.commit.resume();
+    }
+}
+
 impl Commit {
     /// Takes the lead if nobody has it and there is something to do.
     pub(super) fn try_lead(&self) -> bool {
@@ -153,7 +164,7 @@ impl Commit {
         }
         let started = Instant::now();
         while self.arrived.load(Ordering::Relaxed) < expected && started.elapsed() < self.parts.config.gather_max {
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 
@@ -399,8 +410,8 @@ impl Commit {
         }
     }
 
-    /// Stops admission, lets everything queued be written, and returns as the only one who may write. [`Commit::resume`] ends it.
-    pub(crate) fn pause(&self) -> Result<()> {
+    /// Stops admission, lets everything queued be written, and returns as the only one who may write.
+    pub(crate) fn pause(&self) -> Result<Pause<'_>> {
         let mut queue = self.queue.lock();
         queue.is_paused = true;
         while queue.is_led {
@@ -408,21 +419,18 @@ impl Commit {
         }
         queue.is_led = true;
         drop(queue);
+        let pause = Pause { commit: self };
         let _guard = LeaderGuard::new(self);
         loop {
             let group = self.queue.lock().pop();
             let Some(group) = group else { break };
             self.run(Work::Group(group));
         }
-        let result = self.sync_to(self.marks.written());
-        if result.is_err() {
-            self.resume();
-        }
-        result
+        self.sync_to(self.marks.written()).map(|()| pause)
     }
 
-    /// Admits appends again after [`Commit::pause`].
-    pub(crate) fn resume(&self) {
+    /// Admits appends again after a pause.
+    fn resume(&self) {
         let mut queue = self.queue.lock();
         queue.is_paused = false;
         queue.is_led = false;

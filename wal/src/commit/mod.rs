@@ -14,10 +14,7 @@ mod queue;
 mod sync;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::clock::Clock;
 use crate::config::{Background, Config, SyncMode};
@@ -30,6 +27,8 @@ use crate::prepare::Preparer;
 use crate::record::frame_bytes;
 use crate::segment::chain::Chain;
 use crate::segment::writer::ActiveSegment;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::watermark::{Durability, Target, Watermark};
 use queue::{Admission, Next, Queue};
 pub(crate) use queue::{Input, Place};
@@ -39,7 +38,7 @@ const GATHER_RECORDS_MAX: u64 = 256;
 /// At most this much of a segment's end is kept for appends that may use the reserve.
 const RESERVE_MAX: u64 = 64 << 10;
 /// How often an append that waits for a write into the page cache looks before it sleeps.
-const SPINS: u32 = 100;
+const SPINS: u32 = if cfg!(wal_scheduled) { 1 } else { 100 };
 /// In `batch` and `none` mode one append of this many is timed: reading the clock twice would cost a tenth of such an append.
 const TIMED_APPENDS: u64 = 64;
 
@@ -76,6 +75,21 @@ impl Drop for PreparationGuard<'_> {
         if std::thread::panicking() && !self.was_panicking {
             let detail = "the thread that was preparing a segment panicked";
             self.commit.poison(Error::new(ErrorKind::Io, "prepare segment", detail));
+        }
+    }
+}
+
+/// Poisons the log if the thread dies that changes its structure, because nobody knows which steps were made.
+pub(crate) struct ChangeGuard<'a> {
+    commit: &'a Commit,
+    was_panicking: bool,
+}
+
+impl Drop for ChangeGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.was_panicking {
+            let detail = "the thread that was changing the structure of the log panicked";
+            self.commit.poison(Error::new(ErrorKind::Io, "change structure", detail));
         }
     }
 }
@@ -127,6 +141,11 @@ impl Commit {
             reserve,
             parts,
         })
+    }
+
+    /// Held, beside the lock on the structure, while that is changed.
+    pub(crate) fn guard_change(&self) -> ChangeGuard<'_> {
+        ChangeGuard { commit: self, was_panicking: std::thread::panicking() }
     }
 
     pub(crate) fn next_lsn(&self) -> Lsn {

@@ -1,11 +1,10 @@
 //! The segments of an open log: which one holds an LSN, and who is reading it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::RwLock;
 
 use crate::lsn::Lsn;
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A segment of the chain. Its end is the end of its last frame, known once it is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

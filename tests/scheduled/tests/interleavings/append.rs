@@ -1,0 +1,53 @@
+//! Appends that race each other, rotation and the close.
+
+use wal_scheduled::{Config, SyncMode};
+
+use crate::disk::Disk;
+use crate::world::{BATCH, Told, check_crash, config, explorer, finish, inline, open, template, writer};
+
+fn writers_race(name: &str, config: Config, writers: u8, count: u8, bytes: usize) {
+    let template = template(&config);
+    explorer(name).check(move || {
+        let disk = Disk::new(template.kill());
+        let log = open(&disk, &config);
+        let told = Told::default();
+        let tasks: Vec<_> = (0..writers).map(|number| writer(&log, &disk, &told, number, count, bytes)).collect();
+        tasks.into_iter().for_each(|task| finish(task).expect("nothing fails"));
+        assert_eq!(told.len(), usize::from(writers * count));
+        check_crash(&disk.sim, &config, &told);
+        log.close().expect("it closes");
+        check_crash(&disk.sim, &config, &told);
+        assert!(disk.script.syncs_at_once() <= 2, "one sync for groups and one for a prepared segment, at most");
+    });
+}
+
+#[test]
+fn an_acknowledged_record_is_durable_whoever_led_its_group() {
+    writers_race("append sync", config(SyncMode::Sync), 3, 2, 100);
+}
+
+#[test]
+fn an_acknowledged_record_is_durable_without_background_threads() {
+    writers_race("append sync inline", inline(SyncMode::Sync), 3, 2, 100);
+}
+
+#[test]
+fn an_acknowledged_record_is_durable_with_direct_writes() {
+    writers_race("append direct", Config { direct_io: true, ..config(SyncMode::Sync) }, 3, 2, 100);
+}
+
+#[test]
+fn what_is_acknowledged_in_batch_mode_is_a_prefix() {
+    writers_race("append batch", config(BATCH), 3, 2, 2500);
+}
+
+#[test]
+fn what_is_acknowledged_in_none_mode_is_a_prefix() {
+    writers_race("append none", config(SyncMode::None), 3, 2, 2500);
+}
+
+#[test]
+fn appends_that_race_for_the_next_segment_all_get_one() {
+    writers_race("rotate sync", config(SyncMode::Sync), 2, 3, 2500);
+    writers_race("rotate inline", inline(SyncMode::Sync), 2, 3, 2500);
+}
