@@ -261,3 +261,22 @@ fn an_error_while_reading_fails_the_open_and_changes_nothing() {
     assert_eq!(records(&log).len(), 30);
     log.close().unwrap();
 }
+
+#[test]
+fn what_reaches_the_bytes_of_batch_mode_is_acknowledged_only_with_its_sync() {
+    let world = World::simulated();
+    let bytes = 4096;
+    let sync_mode = SyncMode::Batch { delay: std::time::Duration::from_secs(3600), bytes };
+    let config = Config { background: Background::Inline, segment_bytes_max: 1 << 20, ..buffered(sync_mode) };
+    let log = world.open(config);
+    let tickets: Vec<_> = (0..8).map(|number| log.submit(&payload(number, 1000)).unwrap()).collect();
+    world.sim().plan(fail_syncs());
+    // All of them are one group. Its sync fails, so none of those that are more bytes than may be lost is told that all is well.
+    drop(tickets[0].wait());
+    for ticket in &tickets {
+        if ticket.end().distance_from(log.durable_lsn()) >= bytes {
+            is_first_cause(&ticket.outcome().expect("the group was written").unwrap_err());
+        }
+    }
+    world.sim().forget_faults();
+}

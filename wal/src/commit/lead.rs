@@ -223,14 +223,14 @@ impl Commit {
     }
 
     fn write_and_sync(&self, group: &mut Group) {
-        match self.write(group) {
-            Ok(()) => {}
+        let is_held_back = match self.write(group) {
+            Ok(is_held_back) => is_held_back,
             Err(error) if error.is_full() => return self.marks.fail_range(group.first, group.end, error),
             Err(error) => return self.poison(error.at_lsn(group.first)),
-        }
-        let is_batch_full = self.note_unsynced();
-        if group.wants_sync || is_batch_full {
-            if self.default_durability() == Durability::Written {
+        };
+        let is_due = self.note_unsynced();
+        if group.wants_sync || is_held_back || is_due {
+            if self.default_durability() == Durability::Written && !is_held_back {
                 // Those who are content with what is written need not wait for the sync.
                 self.groups_done[(group.sequence & 1) as usize].wake_all();
             }
@@ -239,8 +239,9 @@ impl Commit {
         }
     }
 
-    /// Writes one group with one call.
-    fn write(&self, group: &mut Group) -> Result<()> {
+    /// Writes one group with one call. Returns whether the written mark is held back until the group is synced, because it reaches the
+    /// bytes that may be lost in `batch` mode.
+    fn write(&self, group: &mut Group) -> Result<bool> {
         let mut tail = self.tail.lock();
         let witness = self.marks.durable();
         let written_witness = if self.parts.bugs.has(Bug::WitnessStuckAtZero) { Lsn::ZERO } else { witness };
@@ -307,7 +308,10 @@ impl Commit {
         }
         // Wakers may look at the log at once, so no lock is held when they are woken.
         drop(tail);
-        self.marks.publish_written(group.end);
+        let is_held_back = self.reaches_bytes_at_risk(group.end);
+        if !is_held_back {
+            self.marks.publish_written(group.end);
+        }
         if is_durable {
             self.marks.publish_durable(group.end);
             metrics.syncs.add(1);
@@ -318,7 +322,7 @@ impl Commit {
                 metrics.sync.record_duration(started.elapsed());
             }
         }
-        Ok(())
+        Ok(is_held_back)
     }
 
     /// The header of a segment that starts right where its predecessor ends.

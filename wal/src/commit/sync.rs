@@ -33,8 +33,8 @@ impl SyncState {
 }
 
 impl Commit {
-    /// Makes everything that was written when the sync starts durable, at least up to `end`, which must be written. Shares a
-    /// sync that is in flight if it covers `end`. A failure poisons the log.
+    /// Makes everything that was written when the sync starts durable, at least up to `end`, which must be written (though the
+    /// leader may have held the mark back). Shares a sync that is in flight if it covers `end`. A failure poisons the log.
     pub(super) fn sync_to(&self, end: Lsn) -> Result<()> {
         let mut state = self.sync.lock();
         loop {
@@ -53,10 +53,9 @@ impl Commit {
         state.is_in_flight = true;
         state.unsynced_since = None;
         // The order matters: what is written now lies in segments that are in the list now.
-        let covered = self.marks.written();
+        let covered = self.marks.written().max(end);
         let segments = state.dirty.clone();
         drop(state);
-        debug_assert!(covered >= end, "only what is written can be synced");
 
         let started = Instant::now();
         // Oldest first: nothing in a segment counts as durable before its predecessor is.
@@ -69,6 +68,10 @@ impl Commit {
         }
         if result.is_ok() || self.parts.bugs.has(Bug::WaitersToldOk) {
             // Wakers may look at the log at once, so no lock is held when they are woken.
+            if covered > self.marks.written() {
+                // Only the leader moves this mark, and it is the leader who held it back.
+                self.marks.publish_written(covered);
+            }
             self.marks.publish_durable(covered);
         }
         let mut state = self.sync.lock();
@@ -114,13 +117,22 @@ impl Commit {
         state.unsynced_since = None;
     }
 
-    /// Notes that something was written. Returns whether the leader has to sync it itself, because the bytes that may be lost are
-    /// reached or too many sealed segments wait.
+    /// Whether a group that ends at `end` reaches the bytes that may be lost in `batch` mode. Nothing of it is acknowledged before
+    /// it is synced then, so that never more than these bytes are acknowledged and may be lost.
+    pub(super) fn reaches_bytes_at_risk(&self, end: Lsn) -> bool {
+        match self.parts.config.sync_mode {
+            SyncMode::Batch { bytes, .. } => end.distance_from(self.marks.durable()) >= bytes,
+            SyncMode::Sync | SyncMode::None => false,
+        }
+    }
+
+    /// Notes that something was written. Returns whether the leader has to sync it itself, because a sync is overdue and nobody else
+    /// does it, or because too many sealed segments wait.
     pub(super) fn note_unsynced(&self) -> bool {
         match self.parts.config.sync_mode {
             // Only appends that ask for less than the mode leave anything unsynced here.
             SyncMode::Sync => self.sync.lock().dirty.len() > 1 + UNSYNCED_SEGMENTS_MAX,
-            SyncMode::Batch { bytes, .. } => {
+            SyncMode::Batch { .. } => {
                 let mut state = self.sync.lock();
                 let is_first = state.unsynced_since.is_none();
                 if is_first {
@@ -130,9 +142,8 @@ impl Commit {
                 if is_first {
                     self.parts.background.wake_all();
                 }
-                let is_due = self.parts.config.background == Background::Inline
-                    && self.sync_due().is_some_and(|due| due <= self.parts.clock.monotonic());
-                is_due || self.marks.written().distance_from(self.marks.durable()) >= bytes
+                self.parts.config.background == Background::Inline
+                    && self.sync_due().is_some_and(|due| due <= self.parts.clock.monotonic())
             }
             SyncMode::None => {
                 let sealed = self.sync.lock().dirty.len() - 1;
