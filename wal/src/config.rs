@@ -71,6 +71,11 @@ pub struct Config {
     pub recycle_segments_max: usize,
     /// Size of the file that is given up when truncation finds the disk full. Default: 128 KiB.
     pub reserve_bytes: u64,
+    /// Whether a full disk that refuses a *write* poisons the handle, as any other failed write does. By default the refused records are left
+    /// out and the log goes on. That is wrong for a caller whose records build on one another: what was submitted behind a refused record
+    /// could not be replayed without it. An append that is refused before it got an LSN, which is the usual case, never poisons.
+    /// Default: false.
+    pub poison_if_write_is_full: bool,
     /// Create the log if the directory holds none. Default: true.
     pub create: bool,
     /// The LSN of the first record of a log that is created, a multiple of 8. Default: [`Lsn::FIRST`].
@@ -91,6 +96,7 @@ impl Default for Config {
             verify_bytes_on_open: 64 << 20,
             recycle_segments_max: 2,
             reserve_bytes: 128 << 10,
+            poison_if_write_is_full: false,
             create: true,
             first_lsn: Lsn::FIRST,
             background: Background::Threads,

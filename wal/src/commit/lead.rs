@@ -225,7 +225,9 @@ impl Commit {
     fn write_and_sync(&self, group: &mut Group) {
         let is_held_back = match self.write(group) {
             Ok(is_held_back) => is_held_back,
-            Err(error) if error.is_full() => return self.marks.fail_range(group.first, group.end, error),
+            Err(error) if error.is_full() && !self.parts.config.poison_if_write_is_full => {
+                return self.marks.fail_range(group.first, group.end, error);
+            }
             Err(error) => return self.poison(error.at_lsn(group.first)),
         };
         let is_due = self.note_unsynced();

@@ -1,0 +1,317 @@
+//! Changes of pages: how they stand in a log record, and the one function that makes them, for the running store and for redo.
+//!
+//! A change record is one log record and holds the changes of one operation, so an operation survives whole or not at all.
+//! `specs/pages.md` draws the bytes.
+
+use byteorder::{ByteOrder, LittleEndian as Le};
+use wal::{Lsn, RecordType};
+
+use crate::page::{self, Meta, PageId, node};
+
+/// The record of changes of pages.
+pub const CHANGES: RecordType = record_type(0x2001);
+/// The record of page images, written before pages are overwritten in place.
+pub const IMAGES: RecordType = record_type(0x2002);
+/// The record of a finished checkpoint.
+pub const CHECKPOINT: RecordType = record_type(0x2003);
+
+const fn record_type(number: u16) -> RecordType {
+    match RecordType::new(number) {
+        Some(record_type) => record_type,
+        None => panic!("the number is one that users may choose"),
+    }
+}
+
+/// Bytes of a change before its body: operation, page, previous LSN.
+const HEAD_BYTES: usize = 17;
+/// Bytes of an image before its bytes: where the hole starts and ends.
+const IMAGE_HEAD_BYTES: usize = 4;
+/// An image leaves out the checksum, which is zero in memory.
+const IMAGE_AT: usize = 4;
+
+const INSERT: u8 = 1;
+const REPLACE: u8 = 2;
+const REMOVE: u8 = 3;
+const REMOVE_RANGE: u8 = 4;
+const INSERT_MANY: u8 = 5;
+const FORMAT: u8 = 6;
+const FREE: u8 = 7;
+const SET_META: u8 = 8;
+
+/// A change of one page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change<'a> {
+    /// A cell comes into a slot of a node; those behind it move on.
+    Insert { slot: usize, cell: &'a [u8] },
+    /// The cell of a slot becomes another one.
+    Replace { slot: usize, cell: &'a [u8] },
+    /// A cell leaves.
+    Remove { slot: usize },
+    /// The cells from one slot to before another leave.
+    RemoveRange { from: usize, to: usize },
+    /// Cells come behind all others.
+    InsertMany { cells: Vec<&'a [u8]> },
+    /// The page becomes this one, whatever it was.
+    Format(Image<'a>),
+    /// The page becomes a link of the free list, whatever it was.
+    Free { next: PageId },
+    /// The meta page says something else.
+    SetMeta(Meta),
+}
+
+impl Change<'_> {
+    /// Whether it needs nothing of what the page was before: then no earlier image of the page is needed either.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self, Change::Format(_) | Change::Free { .. })
+    }
+}
+
+/// A whole page without its hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Image<'a> {
+    hole: (usize, usize),
+    /// The bytes behind the checksum up to the hole.
+    head: &'a [u8],
+    /// The bytes behind the hole.
+    tail: &'a [u8],
+}
+
+/// Bytes of the log that are no record of this crate, although their checksums are right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+impl<'a> Image<'a> {
+    /// The image of a page.
+    pub(crate) fn of(bytes: &'a [u8]) -> Image<'a> {
+        let hole = page::hole(bytes);
+        Image { hole, head: &bytes[IMAGE_AT..hole.0], tail: &bytes[hole.1..] }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&(self.hole.0 as u16).to_le_bytes());
+        out.extend_from_slice(&(self.hole.1 as u16).to_le_bytes());
+        out.extend_from_slice(self.head);
+        out.extend_from_slice(self.tail);
+    }
+
+    fn decode(rest: &mut &'a [u8], page_bytes: usize) -> Result<Image<'a>, Malformed> {
+        let head = take(rest, IMAGE_HEAD_BYTES)?;
+        let hole = (usize::from(Le::read_u16(head)), usize::from(Le::read_u16(&head[2..])));
+        if hole.0 < page::HEADER_BYTES || hole.0 > hole.1 || hole.1 > page_bytes {
+            return Err(Malformed("an image's hole is not inside the page"));
+        }
+        Ok(Image { hole, head: take(rest, hole.0 - IMAGE_AT)?, tail: take(rest, page_bytes - hole.1)? })
+    }
+
+    /// The page LSN in it.
+    pub(crate) fn lsn(&self) -> Lsn {
+        Lsn::new(Le::read_u64(&self.head[16 - IMAGE_AT..]))
+    }
+
+    /// The page number in it.
+    pub(crate) fn page(&self) -> PageId {
+        PageId::new(Le::read_u64(&self.head[8 - IMAGE_AT..]))
+    }
+
+    /// Makes `bytes` this page.
+    pub(crate) fn restore(&self, bytes: &mut [u8]) -> Result<(), Malformed> {
+        bytes[..IMAGE_AT].fill(0);
+        bytes[IMAGE_AT..self.hole.0].copy_from_slice(self.head);
+        bytes[self.hole.0..self.hole.1].fill(0);
+        bytes[self.hole.1..].copy_from_slice(self.tail);
+        page::validate(bytes, self.page()).map(|_| ()).map_err(Malformed)
+    }
+}
+
+/// Appends a change of `page`, whose last change had the LSN `previous`, to a record.
+pub(crate) fn encode(out: &mut Vec<u8>, page: PageId, previous: Lsn, change: &Change<'_>) {
+    let code = match change {
+        Change::Insert { .. } => INSERT,
+        Change::Replace { .. } => REPLACE,
+        Change::Remove { .. } => REMOVE,
+        Change::RemoveRange { .. } => REMOVE_RANGE,
+        Change::InsertMany { .. } => INSERT_MANY,
+        Change::Format(_) => FORMAT,
+        Change::Free { .. } => FREE,
+        Change::SetMeta(_) => SET_META,
+    };
+    out.push(code);
+    out.extend_from_slice(&page.get().to_le_bytes());
+    out.extend_from_slice(&previous.get().to_le_bytes());
+    match change {
+        Change::Insert { slot, cell } | Change::Replace { slot, cell } => {
+            push_u16(out, *slot);
+            push_u16(out, cell.len());
+            out.extend_from_slice(cell);
+        }
+        Change::Remove { slot } => push_u16(out, *slot),
+        Change::RemoveRange { from, to } => {
+            push_u16(out, *from);
+            push_u16(out, *to);
+        }
+        Change::InsertMany { cells } => {
+            push_u16(out, cells.len());
+            for cell in cells {
+                push_u16(out, cell.len());
+                out.extend_from_slice(cell);
+            }
+        }
+        Change::Format(image) => image.encode(out),
+        Change::Free { next } => out.extend_from_slice(&next.get().to_le_bytes()),
+        Change::SetMeta(meta) => {
+            for field in [meta.root.get(), meta.depth, meta.page_count, meta.free_head.get(), meta.free_count] {
+                out.extend_from_slice(&field.to_le_bytes());
+            }
+        }
+    }
+}
+
+fn push_u16(out: &mut Vec<u8>, value: usize) {
+    out.extend_from_slice(&(value as u16).to_le_bytes());
+}
+
+/// A change as it stands in a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Logged<'a> {
+    pub(crate) page: PageId,
+    /// The LSN of the page before this record.
+    pub(crate) previous: Lsn,
+    pub(crate) change: Change<'a>,
+}
+
+/// The changes in a record of type [`CHANGES`].
+pub(crate) fn decode(payload: &[u8], page_bytes: usize) -> Result<Vec<Logged<'_>>, Malformed> {
+    let mut rest = payload;
+    let mut changes = Vec::new();
+    while !rest.is_empty() {
+        let head = take(&mut rest, HEAD_BYTES)?;
+        let page = PageId::new(Le::read_u64(&head[1..]));
+        let previous = Lsn::new(Le::read_u64(&head[9..]));
+        let change = decode_body(head[0], &mut rest, page_bytes)?;
+        changes.push(Logged { page, previous, change });
+    }
+    Ok(changes)
+}
+
+fn decode_body<'a>(code: u8, rest: &mut &'a [u8], page_bytes: usize) -> Result<Change<'a>, Malformed> {
+    Ok(match code {
+        INSERT => Change::Insert { slot: take_u16(rest)?, cell: take_cell(rest)? },
+        REPLACE => Change::Replace { slot: take_u16(rest)?, cell: take_cell(rest)? },
+        REMOVE => Change::Remove { slot: take_u16(rest)? },
+        REMOVE_RANGE => Change::RemoveRange { from: take_u16(rest)?, to: take_u16(rest)? },
+        INSERT_MANY => {
+            let count = take_u16(rest)?;
+            Change::InsertMany { cells: (0..count).map(|_| take_cell(rest)).collect::<Result<_, _>>()? }
+        }
+        FORMAT => Change::Format(Image::decode(rest, page_bytes)?),
+        FREE => Change::Free { next: PageId::new(take_u64(rest)?) },
+        SET_META => Change::SetMeta(Meta {
+            root: PageId::new(take_u64(rest)?),
+            depth: take_u64(rest)?,
+            page_count: take_u64(rest)?,
+            free_head: PageId::new(take_u64(rest)?),
+            free_count: take_u64(rest)?,
+        }),
+        _ => return Err(Malformed("a change of an unknown kind")),
+    })
+}
+
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], Malformed> {
+    let (taken, after) = rest.split_at_checked(len).ok_or(Malformed("the record is too short"))?;
+    *rest = after;
+    Ok(taken)
+}
+
+fn take_u16(rest: &mut &[u8]) -> Result<usize, Malformed> {
+    take(rest, 2).map(|bytes| usize::from(Le::read_u16(bytes)))
+}
+
+fn take_u64(rest: &mut &[u8]) -> Result<u64, Malformed> {
+    take(rest, 8).map(Le::read_u64)
+}
+
+/// A cell with its length in front; its inner lengths are checked when the page is, not here.
+fn take_cell<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let len = take_u16(rest)?;
+    take(rest, len)
+}
+
+/// Makes a change. The running store has checked before that it fits; for redo, what does not is a damaged log.
+pub(crate) fn apply(bytes: &mut [u8], page: PageId, change: &Change<'_>) -> Result<(), Malformed> {
+    let is_node = matches!(page::kind(bytes), Some(page::PageKind::Leaf | page::PageKind::Branch));
+    let done = match change {
+        Change::Insert { slot, cell } => is_node && node::insert(bytes, *slot, cell),
+        Change::Replace { slot, cell } => is_node && node::replace(bytes, *slot, cell),
+        Change::Remove { slot } => is_node && node::remove(bytes, *slot),
+        Change::RemoveRange { from, to } => is_node && node::remove_range(bytes, *from, *to),
+        Change::InsertMany { cells } => {
+            is_node
+                && cells.iter().all(|cell| {
+                    let slot = node::count(bytes);
+                    node::insert(bytes, slot, cell)
+                })
+        }
+        Change::Format(image) => {
+            image.restore(bytes)?;
+            image.page() == page
+        }
+        Change::Free { next } => {
+            page::format_free(bytes, page, *next);
+            true
+        }
+        Change::SetMeta(meta) => {
+            let is_meta = page::kind(bytes) == Some(page::PageKind::Meta);
+            if is_meta {
+                page::set_meta(bytes, meta);
+            }
+            is_meta
+        }
+    };
+    if done { Ok(()) } else { Err(Malformed("a change does not fit its page")) }
+}
+
+/// Appends an image to a record of type [`IMAGES`].
+pub(crate) fn encode_image(out: &mut Vec<u8>, bytes: &[u8]) {
+    Image::of(bytes).encode(out);
+}
+
+/// The images in a record of type [`IMAGES`].
+pub(crate) fn decode_images(payload: &[u8], page_bytes: usize) -> Result<Vec<Image<'_>>, Malformed> {
+    let mut rest = payload;
+    let mut images = Vec::new();
+    while !rest.is_empty() {
+        images.push(Image::decode(&mut rest, page_bytes)?);
+    }
+    Ok(images)
+}
+
+/// What a record of type [`CHECKPOINT`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckpointRecord {
+    /// Redo starts here.
+    pub(crate) redo: Lsn,
+    /// Counts the checkpoints of the store.
+    pub(crate) sequence: u64,
+    /// Pages that the checkpoint wrote.
+    pub(crate) pages_written: u64,
+}
+
+impl CheckpointRecord {
+    pub(crate) fn encode(&self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        Le::write_u64(&mut bytes[0..], self.redo.get());
+        Le::write_u64(&mut bytes[8..], self.sequence);
+        Le::write_u64(&mut bytes[16..], self.pages_written);
+        bytes
+    }
+
+    pub(crate) fn decode(mut payload: &[u8]) -> Result<CheckpointRecord, Malformed> {
+        let rest = &mut payload;
+        let record = CheckpointRecord {
+            redo: Lsn::new(take_u64(rest)?),
+            sequence: take_u64(rest)?,
+            pages_written: take_u64(rest)?,
+        };
+        if rest.is_empty() { Ok(record) } else { Err(Malformed("the record is too long")) }
+    }
+}

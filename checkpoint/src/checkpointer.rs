@@ -1,0 +1,232 @@
+//! The checkpointer: one straight line of steps, each of which needs the proof that the step before it left.
+//!
+//! It knows nothing of trees. A database with its own pages implements [`Pages`] and uses it with its own log.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use wal::fs::FileSystem;
+use wal::fs::durable::{LogDir, create_dir_durable};
+use wal::{Error, ErrorKind, Lsn, Result, Truncation, Wal};
+
+use crate::control::{Control, ControlFile};
+use crate::page::PageId;
+use crate::proof::{CheckpointCommitted, CheckpointLogged, LogDurable, Pace, PagesSynced, RedoPoint};
+
+/// Pages that are handed to [`Pages::write`] at once.
+const WRITE_PAGES: usize = 64;
+/// After this many written pages the page file is synced, so that the sync at the end finds little left to do and holds nobody up.
+const SYNC_PAGES: u64 = 256;
+
+/// What a checkpointer writes. Implemented by this crate's store, and by databases that keep pages of their own.
+pub trait Pages: Send + Sync + 'static {
+    /// Takes the end of the log as the redo point, and lists the pages with changes below it that the page file does not have. A change
+    /// that is in the log and not yet in memory is waited for.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from doing so.
+    fn take_redo_point(&self) -> Result<(RedoPoint, DirtyTable)>;
+
+    /// Writes these pages, as they are by now, if they still need to be. The proof covers all that was logged before the
+    /// redo point; a page that was changed later needs a later proof, which [`LogDurable::through`] gives. Returns how many were written.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from doing so. The checkpoint ends then, and the log is kept.
+    fn write(&self, pages: &[PageId], durable: &LogDurable) -> Result<u64>;
+
+    /// Makes all that was written durable. Never called again after it failed: whoever implements this refuses all work from then on.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from doing so. The checkpoint ends then, and the log is kept.
+    fn sync(&self) -> Result<()>;
+}
+
+/// Which pages are dirty, and since when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirtyTable {
+    pages: Vec<(PageId, Lsn)>,
+}
+
+impl DirtyTable {
+    /// Pages with the LSN of the first change that the page file lacks, in the order in which they are to be written.
+    pub fn new(pages: Vec<(PageId, Lsn)>) -> DirtyTable {
+        DirtyTable { pages }
+    }
+
+    /// The pages with their LSNs.
+    pub fn pages(&self) -> &[(PageId, Lsn)] {
+        &self.pages
+    }
+}
+
+/// What a checkpoint did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CheckpointReport {
+    /// Counts the checkpoints of the store.
+    pub sequence: u64,
+    /// Where redo starts from now on.
+    pub redo_lsn: Lsn,
+    /// Pages written.
+    pub pages_written: u64,
+    /// How long it took.
+    pub duration: Duration,
+    /// What became of the log; `None` if nothing of it could be removed.
+    pub truncation: Option<Truncation>,
+    /// The log was not truncated because of this. The checkpoint counts all the same, and the next one tries again.
+    pub truncation_error: Option<Error>,
+}
+
+/// Drives checkpoints. Its methods may be called by any thread; checkpoints follow each other.
+#[derive(Debug)]
+pub struct Checkpointer {
+    log: Wal,
+    control: ControlFile,
+    /// One checkpoint at a time. Holds the end of the log after the last one.
+    turn: Mutex<Option<Lsn>>,
+    pacing: Mutex<()>,
+    /// Somebody waits for the running checkpoint, so it does not take its time.
+    hurries: AtomicBool,
+    hurry: Condvar,
+}
+
+impl Checkpointer {
+    /// The checkpointer of a log, with its control file in the directory `dir`, which is created if it is missing. `page_bytes` is kept in the
+    /// control file for those who look at it from outside.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corruption`] if the control file is damaged, or names a place that the log does not have; [`ErrorKind::Invalid`] if it is the
+    /// control file of another log; [`ErrorKind::UnsupportedVersion`], [`ErrorKind::Full`], [`ErrorKind::Io`].
+    pub fn open(fs: &dyn FileSystem, dir: &Path, log: Wal, page_bytes: u32) -> Result<Checkpointer> {
+        create_dir_durable(fs, dir)?;
+        let dir = LogDir::open(fs, dir)?;
+        match ControlFile::read(&dir)? {
+            Some(control) => Checkpointer::existing(dir, log, control),
+            None => {
+                let redo = log.start_lsn();
+                Checkpointer::create(dir, log, page_bytes, redo)
+            }
+        }
+    }
+
+    /// Creates the control file of a new store whose pages hold everything below `redo`.
+    pub(crate) fn create(dir: LogDir, log: Wal, page_bytes: u32, redo: Lsn) -> Result<Checkpointer> {
+        let log_id = log.log_id().bytes();
+        let control = Control { log_id, page_bytes, sequence: 0, redo, checkpoint_record: Lsn::ZERO };
+        Ok(Checkpointer::with(log, ControlFile::create(dir, control)?))
+    }
+
+    /// Goes on from an existing control file, after checking that it and the log belong together.
+    pub(crate) fn existing(dir: LogDir, log: Wal, control: Control) -> Result<Checkpointer> {
+        crate::recover::check_control(&dir, &log, &control)?;
+        Ok(Checkpointer::with(log, ControlFile::new(dir, control)))
+    }
+
+    fn with(log: Wal, control: ControlFile) -> Checkpointer {
+        Checkpointer {
+            log,
+            control,
+            turn: Mutex::new(None),
+            pacing: Mutex::new(()),
+            hurries: AtomicBool::new(false),
+            hurry: Condvar::new(),
+        }
+    }
+
+    /// Where redo starts if the program ends now.
+    pub fn redo_lsn(&self) -> Lsn {
+        self.control.current().redo
+    }
+
+    /// How many checkpoints the store has had.
+    pub fn sequence(&self) -> u64 {
+        self.control.current().sequence
+    }
+
+    /// Makes a checkpoint that is being made in its own time finish as fast as it can.
+    pub fn hurry(&self) {
+        let _pacing = self.pacing.lock();
+        self.hurries.store(true, Ordering::Relaxed);
+        self.hurry.notify_all();
+    }
+
+    /// Makes a checkpoint. Whoever reads and writes goes on meanwhile. If nothing was logged since the last one, nothing is done and `None`
+    /// is returned.
+    ///
+    /// # Errors
+    ///
+    /// What a step returns. The steps before the control file is replaced leave the last checkpoint in force; the log is kept in any case.
+    pub fn run(&self, pages: &dyn Pages, pace: Pace) -> Result<Option<CheckpointReport>> {
+        if pace == Pace::Fast {
+            self.hurry();
+        }
+        let mut last_end = self.turn.lock();
+        self.hurries.store(false, Ordering::Relaxed);
+        if *last_end == Some(self.log.next_lsn()) {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        // 1. Where redo would have to start, and what has to be written for that.
+        let (redo, dirty) = pages.take_redo_point()?;
+        // 2. The log first.
+        let durable = LogDurable::everything(&self.log)?;
+        // 3. The pages, in their order.
+        let pages_written = self.write(pages, &dirty, &durable, pace)?;
+        // 4. The page file is synced, once for all that is left.
+        let synced = PagesSynced::after(redo, pages_written, || pages.sync())?;
+        // 5. The record of the checkpoint is durable.
+        let sequence = self.sequence() + 1;
+        let logged = CheckpointLogged::append(&self.log, synced, sequence)?;
+        // 6. The control file names it: this commits the checkpoint.
+        let committed = CheckpointCommitted::replace(&self.control, &logged)?;
+        *last_end = Some(self.log.next_lsn());
+        // 7. The log before the redo point is not needed any more.
+        let (truncation, truncation_error) = match committed.truncate(&self.log) {
+            Ok(truncation) => (truncation, None),
+            Err(error) if matches!(error.kind(), ErrorKind::Full | ErrorKind::Refused) => (None, Some(error)),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(CheckpointReport {
+            sequence,
+            redo_lsn: redo.lsn(),
+            pages_written,
+            duration: started.elapsed(),
+            truncation,
+            truncation_error,
+        }))
+    }
+
+    fn write(&self, pages: &dyn Pages, dirty: &DirtyTable, durable: &LogDurable, pace: Pace) -> Result<u64> {
+        let ids: Vec<PageId> = dirty.pages().iter().map(|(id, _)| *id).collect();
+        let started = Instant::now();
+        let (mut written, mut synced) = (0, 0);
+        for (index, chunk) in ids.chunks(WRITE_PAGES).enumerate() {
+            written += pages.write(chunk, durable)?;
+            if written - synced >= SYNC_PAGES {
+                pages.sync()?;
+                synced = written;
+            }
+            if let Pace::Spread(time) = pace {
+                let done = (index * WRITE_PAGES + chunk.len()) as f64 / ids.len() as f64;
+                self.wait_until(started + time.mul_f64(done));
+            }
+        }
+        Ok(written)
+    }
+
+    /// Waits until `due`, or until somebody is in a hurry.
+    fn wait_until(&self, due: Instant) {
+        let mut pacing = self.pacing.lock();
+        while !self.hurries.load(Ordering::Relaxed) {
+            if self.hurry.wait_until(&mut pacing, due).timed_out() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The control file: which store this is, and where redo starts. One block, replaced as a whole.
+
+use byteorder::{ByteOrder, LittleEndian as Le};
+use parking_lot::Mutex;
+use wal::fs::OpenMode;
+use wal::fs::durable::LogDir;
+use wal::{Error, ErrorKind, LogId, Lsn, Result};
+
+/// Its name.
+pub(crate) const CONTROL: &str = "checkpoint";
+const BLOCK_BYTES: usize = 4096;
+const CHECKSUM_AT: usize = BLOCK_BYTES - 4;
+const MAGIC: [u8; 8] = *b"\x89WCP\r\n\x1a\n";
+const VERSION: u32 = 1;
+
+/// What the control file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Control {
+    /// The log that the store belongs to, and so the store.
+    pub(crate) log_id: [u8; 16],
+    /// Size of a page in bytes.
+    pub(crate) page_bytes: u32,
+    /// Counts the checkpoints.
+    pub(crate) sequence: u64,
+    /// Redo starts here.
+    pub(crate) redo: Lsn,
+    /// The LSN of the checkpoint's record; [`Lsn::ZERO`] before the first checkpoint.
+    pub(crate) checkpoint_record: Lsn,
+}
+
+impl Control {
+    fn encode(&self) -> [u8; BLOCK_BYTES] {
+        let mut block = [0; BLOCK_BYTES];
+        block[..8].copy_from_slice(&MAGIC);
+        Le::write_u32(&mut block[8..], VERSION);
+        block[16..32].copy_from_slice(&self.log_id);
+        Le::write_u32(&mut block[32..], self.page_bytes);
+        Le::write_u64(&mut block[40..], self.sequence);
+        Le::write_u64(&mut block[48..], self.redo.get());
+        Le::write_u64(&mut block[56..], self.checkpoint_record.get());
+        let checksum = crc32c::crc32c(&block[..CHECKSUM_AT]);
+        Le::write_u32(&mut block[CHECKSUM_AT..], checksum);
+        block
+    }
+
+    fn decode(block: &[u8]) -> Result<Control, (ErrorKind, String)> {
+        let corrupt = |detail: &str| (ErrorKind::Corruption, detail.to_owned());
+        if block.len() != BLOCK_BYTES {
+            return Err(corrupt("it does not have 4096 bytes"));
+        }
+        let (expected, found) = (crc32c::crc32c(&block[..CHECKSUM_AT]), Le::read_u32(&block[CHECKSUM_AT..]));
+        if expected != found {
+            return Err(corrupt(&format!("its checksum is {found:08x} and should be {expected:08x}")));
+        }
+        let (version, features) = (Le::read_u32(&block[8..]), Le::read_u32(&block[12..]));
+        if block[..8] != MAGIC {
+            return Err(corrupt("it is no control file of a store"));
+        }
+        if version != VERSION || features != 0 {
+            let detail = format!("its version is {version} with features {features:#x}; this program knows {VERSION}");
+            return Err((ErrorKind::UnsupportedVersion, detail));
+        }
+        let mut log_id = [0; 16];
+        log_id.copy_from_slice(&block[16..32]);
+        Ok(Control {
+            log_id,
+            page_bytes: Le::read_u32(&block[32..]),
+            sequence: Le::read_u64(&block[40..]),
+            redo: Lsn::new(Le::read_u64(&block[48..])),
+            checkpoint_record: Lsn::new(Le::read_u64(&block[56..])),
+        })
+    }
+}
+
+/// The control file of an open store.
+#[derive(Debug)]
+pub(crate) struct ControlFile {
+    dir: LogDir,
+    /// What the file says. Held while it is replaced, so replacements follow each other.
+    current: Mutex<Control>,
+}
+
+impl ControlFile {
+    /// Reads the control file; `None` if there is none.
+    pub(crate) fn read(dir: &LogDir) -> Result<Option<Control>> {
+        let Some(file) = dir.find_file(CONTROL, OpenMode::Read)? else { return Ok(None) };
+        let mut block = vec![0; BLOCK_BYTES + 1];
+        let read = file.read_at(&mut block, 0)?;
+        block.truncate(read);
+        let control = Control::decode(&block)
+            .map_err(|(kind, detail)| Error::new(kind, "read control file", detail).at_path(file.path()))?;
+        Ok(Some(control))
+    }
+
+    /// The file that says `current` already.
+    pub(crate) fn new(dir: LogDir, current: Control) -> ControlFile {
+        ControlFile { dir, current: Mutex::new(current) }
+    }
+
+    /// Creates the file: from then on there is a store.
+    pub(crate) fn create(dir: LogDir, control: Control) -> Result<ControlFile> {
+        let file = ControlFile::new(dir, control);
+        file.replace(|control| control)?;
+        Ok(file)
+    }
+
+    pub(crate) fn current(&self) -> Control {
+        *self.current.lock()
+    }
+
+    /// Writes what `change` returns into a temp file, syncs it, renames it over the old file, and syncs the directory.
+    pub(crate) fn replace(&self, change: impl FnOnce(Control) -> Control) -> Result<()> {
+        let mut current = self.current.lock();
+        let next = change(*current);
+        let temp = self.dir.write_temp(CONTROL, |file| file.write_at(&next.encode(), 0))?;
+        self.dir.commit(temp)?;
+        *current = next;
+        Ok(())
+    }
+
+    /// The same store, as it is identified in checksums.
+    pub(crate) fn belongs_to(control: &Control, log: LogId) -> bool {
+        control.log_id == log.bytes()
+    }
+}

@@ -1,0 +1,137 @@
+//! The page file: pages in, pages out, whole. Nothing is written without proof that the log is ahead.
+
+use wal::fs::OpenMode;
+use wal::fs::durable::{LogDir, LogFile};
+use wal::{Error, ErrorKind, LogId, Result};
+
+use crate::page::{self, Damage, PageId, PageKind};
+use crate::proof::LogDurable;
+
+/// Its name.
+pub(crate) const PAGES: &str = "pages";
+/// The smallest step in which the file grows, in bytes.
+const GROW_BYTES_MIN: u64 = 1 << 20;
+/// The largest step.
+const GROW_BYTES_MAX: u64 = 64 << 20;
+
+/// The open page file. One descriptor writes, reads and syncs for the whole life of the store, so an error that the operating system
+/// reports once for each descriptor cannot get lost in a reopen.
+#[derive(Debug)]
+pub(crate) struct PageFile {
+    file: LogFile,
+    page_bytes: usize,
+    store: LogId,
+}
+
+/// Why a page could not be read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// The read failed.
+    Failed(Error),
+    /// What was read is not the page.
+    Damaged(Damage),
+}
+
+impl PageFile {
+    /// Creates a page file from its first pages, with room for some more.
+    pub(crate) fn create(dir: &LogDir, store: LogId, pages: &mut [Vec<u8>]) -> Result<()> {
+        let temp = dir.write_temp(PAGES, |file| {
+            let mut at = 0;
+            for page in pages.iter_mut() {
+                page::seal(page, store);
+                file.write_at(page, at)?;
+                at += page.len() as u64;
+            }
+            file.write_zeros(at, at.next_multiple_of(GROW_BYTES_MIN))
+        })?;
+        Ok(dir.commit(temp)?)
+    }
+
+    /// Opens the page file; `None` if it is missing.
+    pub(crate) fn open(dir: &LogDir, store: LogId, page_bytes: usize, mode: OpenMode) -> Result<Option<PageFile>> {
+        Ok(dir.find_file(PAGES, mode)?.map(|file| PageFile { file, page_bytes, store }))
+    }
+
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    fn offset(&self, id: PageId) -> u64 {
+        id.get().saturating_mul(self.page_bytes as u64)
+    }
+
+    /// How many whole pages the file has room for.
+    pub(crate) fn pages(&self) -> Result<u64> {
+        Ok(self.file.len()? / self.page_bytes as u64)
+    }
+
+    /// Makes room for at least `pages` pages. The new space is written, not merely declared, so that a later page write needs no space
+    /// that the disk might not have. Returns for how many there is room now.
+    pub(crate) fn grow(&self, pages: u64) -> Result<u64> {
+        let len = self.file.len()?;
+        let step = (len / 8).clamp(GROW_BYTES_MIN, GROW_BYTES_MAX);
+        let wanted = (pages * self.page_bytes as u64).max(len + step).next_multiple_of(GROW_BYTES_MIN);
+        self.file.write_zeros(len, wanted)?;
+        self.pages()
+    }
+
+    /// Reads a page into `bytes` and checks it.
+    pub(crate) fn read(&self, id: PageId, bytes: &mut [u8]) -> Result<PageKind, ReadError> {
+        let read = self.file.read_at(bytes, self.offset(id)).map_err(ReadError::Failed)?;
+        bytes[read..].fill(0);
+        page::check(bytes, self.store, id).map_err(ReadError::Damaged)
+    }
+
+    /// The error for a damaged page.
+    pub(crate) fn damaged(&self, id: PageId, damage: Damage) -> Error {
+        Error::new(ErrorKind::Corruption, "read page", format!("page {id}: {damage}"))
+            .at_path(self.file.path())
+            .at_offset(self.offset(id))
+    }
+
+    /// Writes pages that follow each other, of which `first` is the first. Each was sealed.
+    ///
+    /// # Panics
+    ///
+    /// If the proof does not cover the LSN of one of the pages: that would break the rule for which the log exists.
+    pub(crate) fn write(&self, first: PageId, pages: &[u8], proof: &LogDurable) -> Result<()> {
+        for (index, page) in pages.chunks_exact(self.page_bytes).enumerate() {
+            assert!(page::id(page).get() == first.get() + index as u64, "a page goes to its own place");
+            assert!(proof.covers(page::lsn(page)), "a page goes to the file only when its log is durable");
+        }
+        self.file.write_at(pages, self.offset(first))
+    }
+
+    /// Writes pages that no checkpointed page refers to yet, so that neither log nor image is needed to undo a torn write: for a bulk load.
+    pub(crate) fn write_unreferenced(&self, first: PageId, pages: &mut [u8]) -> Result<()> {
+        for page in pages.chunks_exact_mut(self.page_bytes) {
+            page::seal(page, self.store);
+        }
+        self.file.write_at(pages, self.offset(first))
+    }
+
+    /// Writes images of other pages into spare pages. Each was sealed under its own number.
+    pub(crate) fn write_images(&self, first: PageId, images: &[u8], proof: &LogDurable) -> Result<()> {
+        let newest = images.chunks_exact(self.page_bytes).map(page::lsn).max();
+        assert!(newest.is_none_or(|lsn| proof.covers(lsn)), "an image goes to the file only when its log is durable");
+        self.file.write_at(images, self.offset(first))
+    }
+
+    /// Reads a spare page, and says whether it is an image of page `id`.
+    pub(crate) fn read_image(&self, spare: PageId, id: PageId, bytes: &mut [u8]) -> Result<bool> {
+        let read = self.file.read_at(bytes, self.offset(spare))?;
+        bytes[read..].fill(0);
+        Ok(page::check(bytes, self.store, id).is_ok())
+    }
+
+    /// Seals a page for this store.
+    pub(crate) fn seal(&self, page: &mut [u8]) {
+        page::seal(page, self.store);
+    }
+
+    /// Makes everything that was written durable. Never tried again after a failure.
+    pub(crate) fn sync(&self) -> Result<()> {
+        // That a sync ran out of space cannot be mended by making room: what the operating system had accepted is lost.
+        self.file.sync_data().map_err(Error::into_io)
+    }
+}

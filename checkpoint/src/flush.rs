@@ -1,0 +1,223 @@
+//! Writing dirty pages: image into the log, log durable, page into the file. The one way in which a page reaches the file.
+//!
+//! 1. Latch a few dirty pages for reading and copy them. A page without an image at or after the newest redo point goes into an image record.
+//! 2. Submit the image record while the latches are held: what it says of a page is then all that is logged of the page before it.
+//! 3. Mark the pages clean, give up the latches, wait until the log is durable through the image record and every copied page.
+//! 4. Write the copies, neighbours in one write.
+//!
+//! A page that is changed meanwhile is dirty again and stays so. If the write fails for want of space the pages are as dirty as before; any other
+//! failure poisons the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use wal::{AppendOptions, Durability, Lsn, Result, Wal};
+
+use crate::change::{self, IMAGES};
+use crate::failure::Failure;
+use crate::file::PageFile;
+use crate::page::{self, PageId};
+use crate::pool::{PageRead, Pool};
+use crate::proof::LogDurable;
+use crate::spare::{self, SPARE_PAGES};
+
+/// Pages that are written together. Their images stand in front of everybody else's commit, so they are kept short.
+pub(crate) const BATCH_PAGES: usize = 16;
+
+/// Writes dirty pages.
+#[derive(Debug)]
+pub(crate) struct Flusher {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) file: Arc<PageFile>,
+    pub(crate) log: Wal,
+    pub(crate) failure: Arc<Failure>,
+    /// One batch at a time: when the redo point is taken under this lock, every write that relied on an earlier image is over.
+    turn: Mutex<Buffers>,
+    /// The newest redo point taken. An image below it may not be there when it is needed.
+    redo: AtomicU64,
+    pages_written: AtomicU64,
+    images_written: AtomicU64,
+    image_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
+    copies: Vec<u8>,
+    images: Vec<u8>,
+}
+
+/// A page on its way to the file.
+struct Flushed {
+    id: PageId,
+    rec_lsn: Lsn,
+}
+
+/// Where the images of a batch are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ImagesAt {
+    /// None were needed.
+    Nowhere,
+    /// In the record at this LSN.
+    Log(Lsn),
+    /// In the spare pages of the page file.
+    Spare,
+}
+
+/// What a flusher has done since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FlushCounts {
+    pub(crate) pages: u64,
+    pub(crate) images: u64,
+    pub(crate) image_bytes: u64,
+}
+
+impl Flusher {
+    pub(crate) fn new(pool: Arc<Pool>, file: Arc<PageFile>, log: Wal, failure: Arc<Failure>, redo: Lsn) -> Flusher {
+        Flusher {
+            pool,
+            file,
+            log,
+            failure,
+            turn: Mutex::default(),
+            redo: AtomicU64::new(redo.get()),
+            pages_written: AtomicU64::new(0),
+            images_written: AtomicU64::new(0),
+            image_bytes: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn counts(&self) -> FlushCounts {
+        FlushCounts {
+            pages: self.pages_written.load(Ordering::Relaxed),
+            images: self.images_written.load(Ordering::Relaxed),
+            image_bytes: self.image_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes the end of the log as the redo point, when no page is on its way to the file.
+    pub(crate) fn take_redo_point(&self) -> Lsn {
+        let _turn = self.turn.lock();
+        let redo = self.log.next_lsn();
+        self.redo.store(redo.get(), Ordering::Relaxed);
+        redo
+    }
+
+    /// Makes room in the page file for `pages` pages and the spare ones behind them, when no page is on its way to the file. Returns for how
+    /// many there is room now.
+    pub(crate) fn grow(&self, pages: u64) -> Result<u64> {
+        let _turn = self.turn.lock();
+        let room = match self.file.pages()? {
+            room if room >= pages + SPARE_PAGES => room,
+            _ => self.file.grow(pages + SPARE_PAGES)?,
+        };
+        Ok(room - SPARE_PAGES)
+    }
+
+    /// Writes those of the pages that are dirty. Returns how many were written. If it `waits` for pages that are being changed, the caller
+    /// holds no latch; else it leaves them out.
+    pub(crate) fn flush(&self, pages: &[PageId], waits: bool) -> Result<u64> {
+        let (mut at, mut written) = (0, 0);
+        while at < pages.len() {
+            self.failure.check()?;
+            let end = pages.len().min(at + BATCH_PAGES);
+            let (seen, count) = self.flush_batch(&pages[at..end], waits)?;
+            at += seen;
+            written += count;
+        }
+        Ok(written)
+    }
+
+    /// Writes a few of the least used dirty pages, so that their frames can be taken.
+    pub(crate) fn clean_some(&self) -> Result<u64> {
+        let pages = self.pool.coldest_dirty(2 * BATCH_PAGES);
+        self.flush(&pages, false)
+    }
+
+    /// Writes the dirty ones among the first of these pages, up to one that somebody else has latched. Returns how many it looked at, which
+    /// is at least one, and how many it wrote.
+    fn flush_batch(&self, pages: &[PageId], waits: bool) -> Result<(usize, u64)> {
+        let mut turn = self.turn.lock();
+        let Buffers { copies, images } = &mut *turn;
+        copies.clear();
+        images.clear();
+        let redo = Lsn::new(self.redo.load(Ordering::Relaxed));
+        let mut latched: Vec<(PageId, PageRead<'_>, bool)> = Vec::with_capacity(pages.len());
+        let mut seen = 0;
+        for id in pages {
+            // Whoever changes several pages at once latches them in an order of its own, so this waits only while it holds no latch.
+            let page = match self.pool.read_to_flush(*id, waits && latched.is_empty()) {
+                Ok(page) => page,
+                Err(()) if latched.is_empty() => None,
+                Err(()) => break,
+            };
+            seen += 1;
+            let Some(page) = page.filter(|page| page.rec_lsn() > Lsn::ZERO) else { continue };
+            copies.extend_from_slice(page.bytes());
+            let needs_image = page.image_lsn() < redo;
+            if needs_image {
+                change::encode_image(images, page.bytes());
+            }
+            latched.push((*id, page, needs_image));
+        }
+        if latched.is_empty() {
+            return Ok((seen, 0));
+        }
+        let image_count = latched.iter().filter(|(_, _, needs_image)| *needs_image).count() as u64;
+        let images_at = self.submit_images(images, copies)?;
+        let image = if let ImagesAt::Log(lsn) = images_at { Some(lsn) } else { None };
+        let flushed: Vec<Flushed> = latched
+            .into_iter()
+            .map(|(id, page, needs_image)| Flushed {
+                id,
+                rec_lsn: page.begin_flush(&self.pool, image.filter(|_| needs_image)),
+            })
+            .collect();
+        let result = self.write(&flushed, copies, image).and_then(|()| match images_at {
+            // The spare pages protect one batch: it is durable in its place before anything else may be written there.
+            ImagesAt::Spare => self.file.sync(),
+            ImagesAt::Nowhere | ImagesAt::Log(_) => Ok(()),
+        });
+        for page in &flushed {
+            self.pool.end_flush(page.id, result.is_err().then_some(page.rec_lsn));
+        }
+        result.map_err(|error| self.failure.judge(error))?;
+        self.pages_written.fetch_add(flushed.len() as u64, Ordering::Relaxed);
+        self.images_written.fetch_add(image_count, Ordering::Relaxed);
+        self.image_bytes.fetch_add(images.len() as u64, Ordering::Relaxed);
+        Ok((seen, flushed.len() as u64))
+    }
+
+    /// Logs the images, if there are any. On a full disk they go into the spare pages at the end of the page file instead.
+    fn submit_images(&self, images: &[u8], copies: &[u8]) -> Result<ImagesAt> {
+        if images.is_empty() {
+            return Ok(ImagesAt::Nowhere);
+        }
+        let options = AppendOptions::new().record_type(IMAGES).durability(Durability::Durable);
+        match self.log.submit_with(images, options) {
+            Ok(ticket) => Ok(ImagesAt::Log(ticket.lsn())),
+            Err(error) if error.is_full() => {
+                spare::write(self, copies).map_err(|second| if second.is_full() { error } else { second })?;
+                Ok(ImagesAt::Spare)
+            }
+            Err(error) => Err(self.failure.judge(error)),
+        }
+    }
+
+    fn write(&self, flushed: &[Flushed], copies: &mut [u8], image: Option<Lsn>) -> Result<()> {
+        let page_bytes = self.pool.page_bytes();
+        let newest = copies.chunks_exact(page_bytes).map(page::lsn).max().max(image).unwrap_or(Lsn::ZERO);
+        let proof = LogDurable::through(&self.log, newest)?;
+        copies.chunks_exact_mut(page_bytes).for_each(|page| self.file.seal(page));
+        let mut at = 0;
+        while at < flushed.len() {
+            let run = (at + 1..flushed.len())
+                .take_while(|next| flushed[*next].id.get() == flushed[at].id.get() + (next - at) as u64)
+                .count();
+            let end = at + 1 + run;
+            self.file.write(flushed[at].id, &copies[at * page_bytes..end * page_bytes], &proof)?;
+            at = end;
+        }
+        Ok(())
+    }
+}

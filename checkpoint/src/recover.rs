@@ -1,0 +1,295 @@
+//! Redo: what the log has and the page file has not.
+//!
+//! Starting at the redo point, each record's changes are made on the pages that do not have them yet. A page has a change if its checksum
+//! is right and its LSN is not below the record's; nothing is believed of a page whose checksum is wrong. Such a page was torn by the crash, and is
+//! restored from an image. Every page that redo meets is written again, also if it has all changes already: it may have them in the
+//! operating system's cache alone, after a sync that failed.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use wal::fs::durable::LogDir;
+use wal::{Error, ErrorKind, Lsn, Record, Result, Wal};
+
+use crate::change::{self, CHANGES, CHECKPOINT, CheckpointRecord, IMAGES, Logged, Malformed};
+use crate::control::{CONTROL, Control, ControlFile};
+use crate::file::ReadError;
+use crate::flush::Flusher;
+use crate::page::{self, PageId};
+use crate::pool::{EmptyFrame, PageWrite};
+use crate::spare;
+
+/// Records between two calls of the progress callback.
+const PROGRESS_RECORDS: u64 = 4096;
+
+/// What an open found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Whether the store was created by this open.
+    pub created: bool,
+    /// Where redo started.
+    pub redo_lsn: Lsn,
+    /// Where the log ended.
+    pub end_lsn: Lsn,
+    /// Records of changes that were read.
+    pub records: u64,
+    /// Changes that were made on pages that did not have them.
+    pub changes_applied: u64,
+    /// Changes that pages had already.
+    pub changes_skipped: u64,
+    /// Torn pages that were restored from an image.
+    pub pages_restored: u64,
+    /// Pages written by the checkpoint at the end of recovery.
+    pub pages_written: u64,
+    /// How long recovery took, without the log's own.
+    pub duration: Duration,
+}
+
+/// How far an open has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Where redo started.
+    pub redo_lsn: Lsn,
+    /// The record that it has come to.
+    pub lsn: Lsn,
+    /// Where the log ends.
+    pub end_lsn: Lsn,
+}
+
+/// Checks that the control file and the log belong together: an old control file beside a newer log, or the other way round, is found here.
+pub(crate) fn check_control(dir: &LogDir, log: &Wal, control: &Control) -> Result<()> {
+    let path = dir.path_of(CONTROL);
+    let corrupt = |detail: String, lsn: Lsn| {
+        Error::new(ErrorKind::Corruption, "read control file", detail).at_path(&path).at_lsn(lsn)
+    };
+    if !ControlFile::belongs_to(control, log.log_id()) {
+        let detail = format!("it belongs to another log than {}, whose id is {}", log.path().display(), log.log_id());
+        return Err(Error::new(ErrorKind::Invalid, "read control file", detail).at_path(&path));
+    }
+    if control.redo < log.start_lsn() {
+        let detail =
+            format!("redo starts there, and the log only at LSN {}: it is an older control file", log.start_lsn());
+        return Err(corrupt(detail, control.redo));
+    }
+    if control.redo > log.next_lsn() {
+        let detail = format!("redo starts there, and the log ends at LSN {}: it is an older log", log.next_lsn());
+        return Err(corrupt(detail, control.redo));
+    }
+    if control.checkpoint_record == Lsn::ZERO {
+        return Ok(());
+    }
+    let record = match log.read(control.checkpoint_record) {
+        Ok(record) => record,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Truncated) => {
+            return Err(corrupt("the log does not have the checkpoint's record".to_owned(), control.checkpoint_record));
+        }
+        Err(error) => return Err(error),
+    };
+    let found = (record.record_type == CHECKPOINT).then(|| CheckpointRecord::decode(&record.payload));
+    match found {
+        Some(Ok(found)) if found.redo == control.redo && found.sequence == control.sequence => Ok(()),
+        _ => Err(corrupt("the record there is not that of the checkpoint".to_owned(), control.checkpoint_record)),
+    }
+}
+
+/// Where the newest image of a page is, and the page's LSN in it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    record: Lsn,
+    page_lsn: Lsn,
+}
+
+/// Replays the log.
+pub(crate) struct Redo<'a> {
+    flusher: &'a Flusher,
+    from: Lsn,
+    end: Lsn,
+    /// Where images are. Made when the first torn page is met, because nearly always there is none.
+    images: Option<HashMap<PageId, Place>>,
+    report: RecoveryReport,
+}
+
+impl<'a> Redo<'a> {
+    pub(crate) fn new(flusher: &'a Flusher, from: Lsn) -> Redo<'a> {
+        // What recovery itself logs comes behind this and says nothing new.
+        let end = flusher.log.next_lsn();
+        let report = RecoveryReport { redo_lsn: from, end_lsn: end, ..RecoveryReport::default() };
+        Redo { flusher, from, end, images: None, report }
+    }
+
+    /// Brings all pages up to the end of the log, in memory.
+    pub(crate) fn run(mut self, progress: &dyn Fn(Progress)) -> Result<RecoveryReport> {
+        let started = Instant::now();
+        let log = self.flusher.log.clone();
+        let mut reader = log.reader(self.from)?;
+        while let Some(record) = reader.next_record()? {
+            if record.lsn >= self.end {
+                break;
+            }
+            if record.record_type == CHANGES {
+                self.record(record.lsn, record.payload)?;
+                if self.report.records.is_multiple_of(PROGRESS_RECORDS) {
+                    progress(Progress { redo_lsn: self.from, lsn: record.lsn, end_lsn: self.end });
+                }
+            } else if record.record_type != IMAGES && record.record_type != CHECKPOINT {
+                let detail = format!("a record of type {:#06x} is none of a store's", record.record_type.get());
+                return Err(Error::new(ErrorKind::Corruption, "replay log", detail).at_lsn(record.lsn));
+            }
+        }
+        progress(Progress { redo_lsn: self.from, lsn: self.end, end_lsn: self.end });
+        self.report.duration = started.elapsed();
+        Ok(self.report)
+    }
+
+    fn malformed(&self, lsn: Lsn, malformed: Malformed) -> Error {
+        let path = self.flusher.log.path().to_owned();
+        Error::new(ErrorKind::Corruption, "replay log", malformed.0).at_path(path).at_lsn(lsn)
+    }
+
+    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
+        self.report.records += 1;
+        let changes =
+            change::decode(payload, self.flusher.pool.page_bytes()).map_err(|why| self.malformed(lsn, why))?;
+        // All changes of a page are made at once: between two pages, one may be written to make room.
+        let mut order: Vec<&Logged<'_>> = changes.iter().collect();
+        order.sort_by_key(|logged| logged.page);
+        for of_page in order.chunk_by(|left, right| left.page == right.page) {
+            self.page(lsn, of_page)?;
+        }
+        Ok(())
+    }
+
+    fn page(&mut self, lsn: Lsn, changes: &[&Logged<'_>]) -> Result<()> {
+        let id = changes[0].page;
+        let starts_whole = changes[0].change.is_whole();
+        let mut page = self.bring(id, starts_whole)?;
+        let found = page::lsn(page.bytes());
+        if found >= lsn {
+            page.mark_dirty(lsn);
+            self.report.changes_skipped += changes.len() as u64;
+            return Ok(());
+        }
+        if !starts_whole && found != changes[0].previous {
+            let detail = format!(
+                "page {id} has LSN {found}, and this record changes it from LSN {}: a write of the page was lost",
+                changes[0].previous
+            );
+            return Err(Error::new(ErrorKind::Corruption, "replay log", detail).at_lsn(lsn));
+        }
+        for logged in changes {
+            change::apply(page.bytes_mut(), id, &logged.change).map_err(|why| self.malformed(lsn, why))?;
+        }
+        page::validate(page.bytes(), id).map_err(|why| self.malformed(lsn, Malformed(why)))?;
+        page.changed(lsn, changes.iter().any(|logged| logged.change.is_whole()));
+        self.report.changes_applied += changes.len() as u64;
+        Ok(())
+    }
+
+    /// The page as the file has it, or as an image has it, or blank if nothing of what it was is needed.
+    fn bring(&mut self, id: PageId, may_be_blank: bool) -> Result<PageWrite<'a>> {
+        loop {
+            if let Some(page) = self.flusher.pool.write(id) {
+                return Ok(page);
+            }
+            let empty = self.take_frame()?;
+            let damage = match self.flusher.pool.load(id, empty, &self.flusher.file) {
+                Ok(()) => continue,
+                Err(ReadError::Failed(error)) => return Err(error),
+                Err(ReadError::Damaged(damage)) => damage,
+            };
+            let image = match self.image(id)? {
+                Some(image) => image,
+                None if may_be_blank => vec![0; self.flusher.pool.page_bytes()],
+                None => {
+                    let error = self.flusher.file.damaged(id, damage);
+                    return Err(error.with_detail("there is no image of it in the log"));
+                }
+            };
+            let empty = self.take_frame()?;
+            let (mut page, _) = self.flusher.pool.place(id, empty);
+            page.bytes_mut().copy_from_slice(&image);
+            self.report.pages_restored += u64::from(!may_be_blank);
+            return Ok(page);
+        }
+    }
+
+    fn take_frame(&self) -> Result<EmptyFrame<'a>> {
+        let flusher = self.flusher;
+        loop {
+            flusher.failure.check()?;
+            match flusher.pool.take_frame() {
+                Some(empty) => return Ok(empty),
+                None => flusher.clean_some()?,
+            };
+        }
+    }
+
+    /// The newest image of a page: in the log since the redo point, or among the spare pages.
+    fn image(&mut self, id: PageId) -> Result<Option<Vec<u8>>> {
+        if self.images.is_none() {
+            self.images = Some(self.index_images()?);
+        }
+        let place = self.images.as_ref().and_then(|images| images.get(&id)).copied();
+        let spare = spare::find(&self.flusher.file, id)?.filter(|spare| page::lsn(spare) >= self.from);
+        match (place, spare) {
+            (Some(place), Some(spare)) if page::lsn(&spare) > place.page_lsn => Ok(Some(spare)),
+            (Some(place), _) => self.read_image(id, place).map(Some),
+            (None, spare) => Ok(spare),
+        }
+    }
+
+    fn index_images(&self) -> Result<HashMap<PageId, Place>> {
+        let page_bytes = self.flusher.pool.page_bytes();
+        let mut images: HashMap<PageId, Place> = HashMap::new();
+        let mut note = |id: PageId, record: Lsn, page_lsn: Lsn| {
+            let place = images.entry(id).or_insert(Place { record, page_lsn });
+            if place.page_lsn <= page_lsn {
+                *place = Place { record, page_lsn };
+            }
+        };
+        let mut reader = self.flusher.log.reader(self.from)?;
+        while let Some(record) = reader.next_record()? {
+            if record.record_type == IMAGES {
+                let found = change::decode_images(record.payload, page_bytes);
+                for image in found.map_err(|why| self.malformed(record.lsn, why))? {
+                    note(image.page(), record.lsn, image.lsn());
+                }
+            } else if record.record_type == CHANGES {
+                let found = change::decode(record.payload, page_bytes);
+                for logged in found.map_err(|why| self.malformed(record.lsn, why))? {
+                    if logged.change.is_whole() {
+                        note(logged.page, record.lsn, record.lsn);
+                    }
+                }
+            }
+        }
+        Ok(images)
+    }
+
+    fn read_image(&self, id: PageId, place: Place) -> Result<Vec<u8>> {
+        let Record { record_type, payload, .. } = self.flusher.log.read(place.record)?;
+        let page_bytes = self.flusher.pool.page_bytes();
+        let mut bytes = vec![0; page_bytes];
+        let restored = if record_type == IMAGES {
+            change::decode_images(&payload, page_bytes).and_then(|images| {
+                images.iter().filter(|image| image.page() == id).try_for_each(|image| image.restore(&mut bytes))
+            })
+        } else {
+            change::decode(&payload, page_bytes).and_then(|changes| restore_whole(&mut bytes, id, &changes))
+        };
+        restored.map_err(|why| self.malformed(place.record, why))?;
+        page::set_lsn(&mut bytes, place.page_lsn);
+        Ok(bytes)
+    }
+}
+
+/// Makes the page what a record makes it that holds all of it.
+fn restore_whole(bytes: &mut [u8], id: PageId, changes: &[Logged<'_>]) -> Result<(), Malformed> {
+    let of_page = changes.iter().filter(|logged| logged.page == id);
+    of_page
+        .skip_while(|logged| !logged.change.is_whole())
+        .try_for_each(|logged| change::apply(bytes, id, &logged.change))
+}

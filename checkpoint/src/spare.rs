@@ -1,0 +1,43 @@
+//! Page images on a full disk. When the log has no room for images, they go into the spare pages at the end of the page file: space
+//! that is written already, so it is there. With them a checkpoint works on a full disk, and then the log can be truncated.
+//!
+//! A spare page holds the image of another page, under that page's number, so as a page of its own it never passes for what it is not. A
+//! batch of images is synced before its pages are overwritten in place, and those are synced before anything else is written to the file.
+
+use wal::{Error, ErrorKind, Lsn, Result};
+
+use crate::file::PageFile;
+use crate::flush::{BATCH_PAGES, Flusher};
+use crate::page::{self, PageId};
+use crate::proof::LogDurable;
+
+/// Spare pages at the end of the file.
+pub(crate) const SPARE_PAGES: u64 = BATCH_PAGES as u64;
+
+/// Writes images of the copied pages into the spare pages, durably.
+pub(crate) fn write(flusher: &Flusher, copies: &[u8]) -> Result<()> {
+    let page_bytes = flusher.pool.page_bytes();
+    let newest = copies.chunks_exact(page_bytes).map(page::lsn).max().unwrap_or(Lsn::ZERO);
+    let proof = LogDurable::through(&flusher.log, newest)?;
+    let first = flusher.file.pages()?.checked_sub(SPARE_PAGES).ok_or_else(|| {
+        Error::new(ErrorKind::Full, "write page images", "the log is full and the page file has no spare pages")
+    })?;
+    let mut images = copies.to_vec();
+    images.chunks_exact_mut(page_bytes).for_each(|page| flusher.file.seal(page));
+    flusher.file.write_images(PageId::new(first), &images, &proof)?;
+    flusher.file.sync().map_err(|error| flusher.failure.judge(error))
+}
+
+/// The newest image of a page among the spare pages.
+pub(crate) fn find(file: &PageFile, id: PageId) -> Result<Option<Vec<u8>>> {
+    let pages = file.pages()?;
+    let mut newest: Option<Vec<u8>> = None;
+    for spare in pages.saturating_sub(SPARE_PAGES)..pages {
+        let mut bytes = vec![0; file.page_bytes()];
+        let is_image = file.read_image(PageId::new(spare), id, &mut bytes)?;
+        if is_image && newest.as_ref().is_none_or(|newest| page::lsn(newest) < page::lsn(&bytes)) {
+            newest = Some(bytes);
+        }
+    }
+    Ok(newest)
+}
