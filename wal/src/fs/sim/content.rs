@@ -3,7 +3,9 @@
 //! Invariant: every byte at or behind the length is zero, so growing needs no work.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use super::trace::{DIGEST_SEED, digest, mix};
 
 /// The unit that a disk writes as a whole, unless it tears.
 pub(super) const SECTOR: usize = 512;
@@ -11,8 +13,30 @@ pub(super) const SECTOR: usize = 512;
 pub(super) const PAGE: usize = 4096;
 const SECTORS_PER_PAGE: usize = PAGE / SECTOR;
 
-pub(super) type Page = [u8; PAGE];
-static ZEROS: Page = [0; PAGE];
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
+/// The bytes of a page, shared by all files and crash states that hold the same.
+#[derive(Clone, Debug)]
+pub(super) struct Page {
+    bytes: [u8; PAGE],
+    /// Made when it is first asked for; 0 if the page is zeros.
+    digest: OnceLock<u64>,
+}
+
+impl Page {
+    fn digest(&self) -> u64 {
+        *self.digest.get_or_init(|| if is_zero(&self.bytes) { 0 } else { digest(DIGEST_SEED, &self.bytes) })
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8; PAGE] {
+        self.digest = OnceLock::new();
+        &mut self.bytes
+    }
+
+    pub(super) fn sector(&self, within: usize) -> &[u8] {
+        &self.bytes[within * SECTOR..][..SECTOR]
+    }
+}
 
 /// One page. It can be written and still hold no bytes: zeros take no memory.
 #[derive(Clone, Debug, Default)]
@@ -67,13 +91,27 @@ impl Content {
     }
 
     pub(super) fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.len as usize];
-        self.copy_out(&mut bytes, 0);
+        self.copy(0, self.len as usize)
+    }
+
+    /// Whether these bytes are zeros, regardless of the length.
+    pub(super) fn is_zero(&self, offset: u64, length: usize) -> bool {
+        pages_of(offset, length).all(|(page, range)| {
+            self.pages.get(page).and_then(|slot| slot.bytes.as_ref()).is_none_or(|page| is_zero(&page.bytes[range]))
+        })
+    }
+
+    /// A copy of these bytes, regardless of the length.
+    pub(super) fn copy(&self, offset: u64, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length);
+        for (page, range) in pages_of(offset, length) {
+            bytes.extend_from_slice(&self.page(page)[range]);
+        }
         bytes
     }
 
     /// Reads regardless of the length.
-    pub(super) fn copy_out(&self, buf: &mut [u8], offset: u64) {
+    fn copy_out(&self, buf: &mut [u8], offset: u64) {
         let mut done = 0;
         for (page, range) in pages_of(offset, buf.len()) {
             let next = done + range.len();
@@ -115,10 +153,10 @@ impl Content {
         let kept = (len % PAGE as u64) as usize;
         if kept != 0 && self.pages.len() == pages {
             let slot = &mut self.pages[pages - 1];
-            if slot.bytes.as_ref().is_some_and(|page| !is_zero(&page[kept..]))
+            if slot.bytes.as_ref().is_some_and(|page| !is_zero(&page.bytes[kept..]))
                 && let Some(page) = &mut slot.bytes
             {
-                Arc::make_mut(page)[kept..].fill(0);
+                Arc::make_mut(page).bytes_mut()[kept..].fill(0);
             }
         }
         self.len = len;
@@ -149,21 +187,24 @@ impl Content {
     }
 
     /// The pages that hold anything but zeros.
-    pub(super) fn into_pages(self) -> impl Iterator<Item = Arc<Page>> {
-        self.pages.into_iter().filter_map(|slot| slot.bytes)
+    pub(super) fn pages(&self) -> impl Iterator<Item = Arc<Page>> {
+        self.pages.iter().filter_map(|slot| slot.bytes.clone())
     }
 
-    /// Calls `visit` with the number and the bytes of each page that is not zero.
-    pub(super) fn visit_pages(&self, mut visit: impl FnMut(u64, &[u8])) {
+    /// A hash of the length and the bytes, whatever of them is a hole.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hash = mix(DIGEST_SEED, self.len);
         for (index, slot) in self.pages.iter().enumerate() {
-            if let Some(page) = slot.bytes.as_ref().filter(|page| !is_zero(&page[..])) {
-                visit(index as u64, &page[..]);
+            let digest = slot.bytes.as_ref().map_or(0, |page| page.digest());
+            if digest != 0 {
+                hash = mix(mix(hash, index as u64), digest);
             }
         }
+        hash
     }
 
-    fn page(&self, page: usize) -> &Page {
-        self.pages.get(page).and_then(|slot| slot.bytes.as_deref()).unwrap_or(&ZEROS)
+    fn page(&self, page: usize) -> &[u8; PAGE] {
+        self.pages.get(page).and_then(|slot| slot.bytes.as_deref()).map_or(&ZEROS, |page| &page.bytes)
     }
 
     fn grow_to(&mut self, page: usize) {
@@ -182,12 +223,17 @@ impl Content {
         if slot.bytes.is_none() && is_zero(bytes) {
             return;
         }
-        let page = slot.bytes.get_or_insert_with(|| Arc::new(ZEROS));
-        Arc::make_mut(page)[range].copy_from_slice(bytes);
+        if range.len() == PAGE {
+            let bytes = bytes.try_into().expect("a page");
+            slot.bytes = Some(Arc::new(Page { bytes, digest: OnceLock::new() }));
+            return;
+        }
+        let page = slot.bytes.get_or_insert_with(|| Arc::new(Page { bytes: ZEROS, digest: OnceLock::new() }));
+        Arc::make_mut(page).bytes_mut()[range].copy_from_slice(bytes);
     }
 }
 
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
+fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(PAGE).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 

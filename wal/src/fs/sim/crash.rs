@@ -1,6 +1,6 @@
 //! What a crash leaves behind.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use super::content::{PAGE, SECTOR};
 use super::inode::{Inode, SectorVersions};
 use super::names::{InodeId, Node};
 use super::rng::Rng;
+use super::table::Table;
 use super::volume::{Health, Volume};
 
 /// How a crash decides what survives.
@@ -229,16 +230,16 @@ impl Volume {
         let mut after = Volume {
             config: self.config.clone(),
             rng: Rng::new(self.config.seed ^ chooser.plan.seed),
-            dirs: BTreeMap::new(),
-            inodes: BTreeMap::new(),
-            stale: self.stale.clone(),
+            dirs: Table::with_capacity(self.dirs.len()),
+            inodes: Table::with_capacity(self.inodes.len()),
+            stale: Arc::clone(&self.stale),
             health: Health::Good,
             next_id: self.next_id,
             name_changes: 0,
         };
         self.decide_names(chooser, &mut after);
         let links = keep_reachable(&mut after);
-        for (id, inode) in &self.inodes {
+        for (id, inode) in self.inodes.iter() {
             if inode.links == 0 && !self.is_reachable(*id) {
                 continue;
             }
@@ -260,7 +261,7 @@ impl Volume {
         if self.config.names == NamePersistence::Journal {
             return self.decide_journal(chooser, after);
         }
-        for (id, dir) in &self.dirs {
+        for (id, dir) in self.dirs.iter() {
             let survivor = if dir.is_settled() {
                 Arc::clone(dir)
             } else {
@@ -279,7 +280,7 @@ impl Volume {
         changes.sort_unstable();
         changes.dedup();
         let kept = chooser.choose(UndecidedKind::Journal, || "/".to_owned(), changes.len(), changes.len() - 1);
-        for (id, dir) in &self.dirs {
+        for (id, dir) in self.dirs.iter() {
             let survivor = if dir.is_settled() { Arc::clone(dir) } else { Arc::new(dir.up_to(changes[kept])) };
             after.dirs.insert(*id, survivor);
         }
@@ -297,7 +298,7 @@ impl Volume {
             let path = || self.path_of(id);
             let version = chooser.choose(UndecidedKind::Sector(item.sector), path, item.versions.len(), item.newest);
             let bytes = self.surviving_bytes(chooser, inode, item, version);
-            if version != 0 || bytes != item.versions[0] {
+            if version != 0 || *bytes != *item.versions[0] {
                 content.store(&bytes, item.sector * SECTOR as u64);
             }
         }
@@ -308,25 +309,25 @@ impl Volume {
         Arc::new(inode.survivor(content))
     }
 
-    fn surviving_bytes(
+    fn surviving_bytes<'a>(
         &self,
         chooser: &mut Chooser<'_>,
         inode: &Inode,
-        item: &SectorVersions<'_>,
+        item: &SectorVersions<'a>,
         version: usize,
-    ) -> Vec<u8> {
+    ) -> Cow<'a, [u8]> {
         let is_lost = version == 0 && inode.disk().is_hole(item.sector);
         let lost = self.config.lost_sectors;
         let mut bytes = if is_lost && lost != LostSectors::Zeros {
-            self.bytes_of_lost_sector(lost, &mut chooser.rng)
+            Cow::Owned(self.bytes_of_lost_sector(lost, &mut chooser.rng))
         } else {
-            item.versions[version].to_vec()
+            Cow::Borrowed(item.versions[version])
         };
         if chooser.plan.torn_sectors && chooser.rng.percent(50) {
             let other = item.versions[chooser.rng.below(item.versions.len())];
             let (left, right) = (chooser.rng.below(SECTOR + 1), chooser.rng.below(SECTOR + 1));
             let torn = left.min(right)..left.max(right);
-            bytes[torn.clone()].copy_from_slice(&other[torn]);
+            bytes.to_mut()[torn.clone()].copy_from_slice(&other[torn]);
         }
         bytes
     }
@@ -358,8 +359,7 @@ impl Volume {
             return None;
         }
         let page = &self.stale[rng.below(self.stale.len())];
-        let start = rng.below(PAGE / SECTOR) * SECTOR;
-        Some(&page[start..start + SECTOR])
+        Some(page.sector(rng.below(PAGE / SECTOR)))
     }
 
     fn foreign_sector(&self, rng: &mut Rng) -> Option<&[u8]> {
@@ -371,20 +371,23 @@ impl Volume {
 }
 
 /// Drops the directories that no name leads to, and counts the names of each file.
-fn keep_reachable(after: &mut Volume) -> BTreeMap<InodeId, u32> {
-    let mut links = BTreeMap::new();
+fn keep_reachable(after: &mut Volume) -> Table<InodeId, u32> {
+    let mut links = Table::<InodeId, u32>::with_capacity(after.inodes.len());
     let mut open = vec![0];
     let mut reached = Vec::new();
     while let Some(id) = open.pop() {
         reached.push(id);
         for node in after.dirs.get(&id).into_iter().flat_map(|dir| dir.live().values()) {
             match node {
-                Node::File(inode) => *links.entry(*inode).or_insert(0) += 1,
+                Node::File(inode) => match links.get_mut(inode) {
+                    Some(count) => *count += 1,
+                    None => links.insert(*inode, 1),
+                },
                 Node::Dir(dir) => open.push(*dir),
             }
         }
     }
-    after.dirs.retain(|id, _| reached.contains(id));
+    after.dirs.retain(|id| reached.contains(id));
     links
 }
 

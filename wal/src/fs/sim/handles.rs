@@ -32,7 +32,8 @@ impl SimDirectory {
 impl Directory for SimDirectory {
     fn list(&self) -> io::Result<Vec<String>> {
         self.shared.call(&self.call_on_itself(Operation::List), |state, _| {
-            let names: Vec<String> = state.volume.dir(self.id)?.live().keys().map(|name| name.to_string()).collect();
+            let names: Vec<String> =
+                state.volume.dir(self.id)?.live().iter().map(|(name, _)| name.to_string()).collect();
             let count = names.len() as u64;
             Ok((names, count))
         })

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::SyncFailure;
-use super::content::{Content, SECTOR, is_zero, zero_sector};
+use super::content::{Content, SECTOR, zero_sector};
 use super::rng::Rng;
 
 /// How far a write has come on its way to the disk.
@@ -35,7 +35,7 @@ struct Unsynced {
     count: u64,
     standing: Standing,
     /// `None` is zeros.
-    bytes: Option<Arc<[u8]>>,
+    bytes: Option<Arc<Vec<u8>>>,
 }
 
 impl Unsynced {
@@ -55,7 +55,7 @@ impl Unsynced {
             return None;
         }
         let range = (first - self.first) as usize * SECTOR..(end - self.first) as usize * SECTOR;
-        let bytes = self.bytes.as_ref().map(|bytes| Arc::from(&bytes[range]));
+        let bytes = self.bytes.as_ref().map(|bytes| Arc::new(bytes[range].to_vec()));
         Some(Unsynced { first, count: end - first, standing: self.standing, bytes })
     }
 }
@@ -241,9 +241,9 @@ impl Inode {
     }
 
     fn note_write(&mut self, first: u64, count: u64) {
-        let mut bytes = vec![0; count as usize * SECTOR];
-        self.cache.copy_out(&mut bytes, first * SECTOR as u64);
-        let bytes = (!is_zero(&bytes)).then(|| Arc::from(bytes));
+        let length = count as usize * SECTOR;
+        let is_zero = self.cache.is_zero(first * SECTOR as u64, length);
+        let bytes = (!is_zero).then(|| Arc::new(self.cache.copy(first * SECTOR as u64, length)));
         self.writes.push(Unsynced { first, count, standing: Standing::Dirty, bytes });
     }
 
@@ -328,7 +328,7 @@ impl Inode {
             let length = write.count as usize * SECTOR;
             let mut bytes = write.bytes.as_ref().map_or_else(|| vec![0; length], |bytes| bytes.to_vec());
             bytes[(offset - write.first * SECTOR as u64) as usize] ^= 1 << bit;
-            write.bytes = Some(Arc::from(bytes));
+            write.bytes = Some(Arc::new(bytes));
         }
     }
 

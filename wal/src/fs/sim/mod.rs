@@ -96,6 +96,7 @@ mod inode;
 mod names;
 mod rng;
 mod state;
+mod table;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -150,16 +151,14 @@ impl FileSystem for SimFs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let (dir, name) = split(path);
         let operation = Operation::CreateDir;
-        let call =
-            Call { operation, dir: &dir, name, target: None, offset: 0, length: 0, changes: true, direct: false };
+        let call = Call { operation, dir, name, target: None, offset: 0, length: 0, changes: true, direct: false };
         self.shared.call(&call, |state, _| Ok((state.volume.create_dir(path)?, 0)))
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Directory>> {
         let (dir, name) = split(path);
         let operation = Operation::OpenDir;
-        let call =
-            Call { operation, dir: &dir, name, target: None, offset: 0, length: 0, changes: false, direct: false };
+        let call = Call { operation, dir, name, target: None, offset: 0, length: 0, changes: false, direct: false };
         let (id, path) = self.shared.call(&call, |state, _| {
             let id = state.volume.find_dir(path)?;
             Ok(((id, Arc::clone(&state.volume.dir(id)?.path)), 0))
@@ -169,9 +168,8 @@ impl FileSystem for SimFs {
 }
 
 /// The path as faults and the trace show it; whether it is a good one is decided later.
-fn split(path: &Path) -> (String, &str) {
+fn split(path: &Path) -> (&str, &str) {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let dir = path.parent().map(|parent| parent.to_string_lossy().trim_start_matches('/').to_owned());
-    let dir = dir.filter(|dir| !dir.is_empty()).map_or_else(|| "/".to_owned(), |dir| format!("/{dir}"));
+    let dir = path.parent().and_then(Path::to_str).unwrap_or_default();
     (dir, name)
 }

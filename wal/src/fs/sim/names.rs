@@ -1,7 +1,8 @@
 //! One directory: the names that programs see, and those that the disk holds.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use super::table::Table;
 
 pub(super) type InodeId = u64;
 pub(super) type DirId = u64;
@@ -13,7 +14,7 @@ pub(super) enum Node {
     Dir(DirId),
 }
 
-pub(super) type Entries = BTreeMap<Arc<str>, Node>;
+pub(super) type Entries = Table<Arc<str>, Node>;
 
 /// What one name led to after one change.
 #[derive(Clone, Debug)]
@@ -67,7 +68,8 @@ impl Dir {
 
     /// The name that leads to the node, or did so.
     pub(super) fn name_of(&self, node: Node) -> Option<&str> {
-        let known = self.live.iter().chain(&self.disk).find(|(_, other)| **other == node).map(|(name, _)| &**name);
+        let known =
+            self.live.iter().chain(self.disk.iter()).find(|(_, other)| **other == node).map(|(name, _)| &**name);
         let is_old = |name: &&Unsynced| name.versions.iter().any(|version| version.node == Some(node));
         known.or_else(|| self.unsynced.iter().find(is_old).map(|name| &*name.name))
     }
@@ -186,6 +188,6 @@ impl Dir {
 fn put(entries: &mut Entries, name: &Arc<str>, node: Option<Node>) {
     match node {
         Some(node) => entries.insert(Arc::clone(name), node),
-        None => entries.remove(name),
-    };
+        None => drop(entries.remove(name)),
+    }
 }

@@ -1,6 +1,6 @@
 //! One running machine: the volume, and what belongs to the processes that use it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use super::config::{NamePersistence, SyncFailure};
 use super::content::{PAGE, SECTOR, pages_of};
 use super::fault::{Call, Effect, Fault, errno, os, take_effect};
 use super::names::{Dir, DirId, InodeId, Node};
+use super::table::Table;
 use super::trace::{DIGEST_SEED, Event, Outcome, digest};
 use super::volume::{Health, Volume};
 use crate::fs::OpenMode;
@@ -52,7 +53,7 @@ pub(super) struct Process {
     pub(super) crash_points: Option<Vec<(u64, Volume)>>,
     digest: u64,
     fault: Option<Effect>,
-    descriptors: BTreeMap<u64, Descriptor>,
+    descriptors: Table<u64, Descriptor>,
     next_descriptor: u64,
     locks: BTreeSet<InodeId>,
 }
@@ -346,7 +347,7 @@ impl State {
 
     /// Every descriptor of the file but one gets the error from its next sync.
     pub(super) fn tell_descriptors(&mut self, inode: InodeId, but: Option<u64>, errno: i32) {
-        for (number, descriptor) in &mut self.process.descriptors {
+        for (number, descriptor) in self.process.descriptors.iter_mut() {
             if descriptor.inode == inode {
                 descriptor.error = (Some(*number) != but).then_some(errno);
             }

@@ -4,6 +4,7 @@ mod device;
 mod faults;
 mod names;
 mod profiles;
+mod table;
 mod traces;
 
 use std::collections::BTreeSet;

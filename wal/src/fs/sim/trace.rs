@@ -59,7 +59,7 @@ impl Event {
         Event {
             call: number,
             operation: call.operation,
-            path: join(call.dir, call.name),
+            path: absolute(join(call.dir, call.name)),
             target: call.target.map(str::to_owned),
             offset: call.offset,
             length: call.length,
@@ -93,6 +93,10 @@ impl fmt::Display for Event {
     }
 }
 
+fn absolute(path: String) -> String {
+    if path.starts_with('/') { path } else { format!("/{path}") }
+}
+
 pub(super) fn join(dir: &str, name: &str) -> String {
     match (dir, name) {
         ("/", "") => "/".to_owned(),
@@ -102,16 +106,34 @@ pub(super) fn join(dir: &str, name: &str) -> String {
     }
 }
 
-/// FNV-1a over words of eight bytes, with the length mixed in.
-pub(super) fn digest(mut hash: u64, bytes: &[u8]) -> u64 {
-    const PRIME: u64 = 0x0100_0000_01B3;
-    for chunk in bytes.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(PRIME);
-        hash ^= hash >> 29;
+const KEYS: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xD1B5_4A32_D192_ED03];
+
+/// A hash of bytes that goes on from another one: two chains of wide multiplications over words of eight bytes, so that neither
+/// waits for the other, with the length mixed in.
+pub(super) fn digest(hash: u64, bytes: &[u8]) -> u64 {
+    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    let (mut even, mut odd) = (hash, hash ^ KEYS[1]);
+    let mut blocks = bytes.chunks_exact(32);
+    for block in &mut blocks {
+        even = fold(even ^ word(&block[..8]), KEYS[0] ^ word(&block[8..16]));
+        odd = fold(odd ^ word(&block[16..24]), KEYS[1] ^ word(&block[24..]));
     }
-    (hash ^ bytes.len() as u64).wrapping_mul(PRIME)
+    for rest in blocks.remainder().chunks(8) {
+        let mut padded = [0; 8];
+        padded[..rest.len()].copy_from_slice(rest);
+        even = fold(even ^ u64::from_le_bytes(padded), KEYS[0]);
+    }
+    fold(even ^ bytes.len() as u64, KEYS[1]) ^ fold(odd, KEYS[0])
+}
+
+/// The hash that follows `hash` when it goes on with a number.
+pub(super) fn mix(hash: u64, number: u64) -> u64 {
+    fold(hash ^ number, KEYS[0]).wrapping_add(KEYS[1])
+}
+
+fn fold(left: u64, right: u64) -> u64 {
+    let product = u128::from(left) * u128::from(right);
+    product as u64 ^ (product >> 64) as u64
 }
 
 pub(super) const DIGEST_SEED: u64 = 0xCBF2_9CE4_8422_2325;

@@ -1,6 +1,5 @@
 //! What outlives a process: directories, files, and the health of the file system.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
@@ -11,7 +10,8 @@ use super::fault::{errno, os};
 use super::inode::Inode;
 use super::names::{Dir, DirId, InodeId, Node};
 use super::rng::Rng;
-use super::trace::{DIGEST_SEED, digest, join};
+use super::table::Table;
+use super::trace::{DIGEST_SEED, digest, join, mix};
 
 const ROOT: DirId = 0;
 /// Enough for sectors that read as bytes of removed files.
@@ -30,9 +30,9 @@ pub(super) enum Health {
 pub(super) struct Volume {
     pub(super) config: SimConfig,
     pub(super) rng: Rng,
-    pub(super) dirs: BTreeMap<DirId, Arc<Dir>>,
-    pub(super) inodes: BTreeMap<InodeId, Arc<Inode>>,
-    pub(super) stale: Vec<Arc<Page>>,
+    pub(super) dirs: Table<DirId, Arc<Dir>>,
+    pub(super) inodes: Table<InodeId, Arc<Inode>>,
+    pub(super) stale: Arc<Vec<Arc<Page>>>,
     pub(super) health: Health,
     pub(super) next_id: u64,
     /// The number of the last change of a name.
@@ -42,8 +42,9 @@ pub(super) struct Volume {
 impl Volume {
     pub(super) fn new(config: SimConfig) -> Volume {
         let rng = Rng::new(config.seed);
-        let dirs = BTreeMap::from([(ROOT, Arc::new(Dir::new("/")))]);
-        let (inodes, stale) = (BTreeMap::new(), Vec::new());
+        let mut dirs = Table::default();
+        dirs.insert(ROOT, Arc::new(Dir::new("/")));
+        let (inodes, stale) = (Table::default(), Arc::default());
         Volume { config, rng, dirs, inodes, stale, health: Health::Good, next_id: ROOT + 1, name_changes: 0 }
     }
 
@@ -175,9 +176,8 @@ impl Volume {
 
     /// The files that a read or write of `id` can be sent to by mistake: the next one, in the order of their creation.
     pub(super) fn other_file(&self, id: InodeId) -> Option<InodeId> {
-        let is_other = |(other, inode): &(&InodeId, &Arc<Inode>)| (inode.links > 0 && **other != id).then_some(**other);
-        let after = self.inodes.range(id + 1..).find_map(|entry| is_other(&entry));
-        after.or_else(|| self.inodes.iter().find_map(|entry| is_other(&entry)))
+        let others = || self.inodes.iter().filter(|(other, inode)| inode.links > 0 && **other != id);
+        others().find(|(other, _)| **other > id).or_else(|| others().next()).map(|(other, _)| *other)
     }
 
     /// Gives up a file that nothing leads to any more, now or after a crash. The caller knows that it is not open.
@@ -191,9 +191,10 @@ impl Volume {
 
     /// Keeps some of the bytes of a removed file for sectors that show stale data.
     pub(super) fn bury(&mut self, inode: &Inode) {
-        self.stale.extend(inode.cache().clone().into_pages().take(STALE_PAGES));
-        let excess = self.stale.len().saturating_sub(STALE_PAGES);
-        self.stale.drain(..excess);
+        let stale = Arc::make_mut(&mut self.stale);
+        stale.extend(inode.cache().pages().take(STALE_PAGES));
+        let excess = stale.len().saturating_sub(STALE_PAGES);
+        stale.drain(..excess);
     }
 
     /// Whether a name leads to the file, or may do so after a crash.
@@ -228,14 +229,11 @@ impl Volume {
         let mut hash = DIGEST_SEED;
         for dir in self.dirs.values() {
             hash = digest(hash, dir.path.as_bytes());
-            for (name, node) in dir.live() {
+            for (name, node) in dir.live().iter() {
                 hash = digest(hash, name.as_bytes());
                 let Node::File(id) = node else { continue };
                 let Some(inode) = self.inodes.get(id) else { continue };
-                hash = digest(hash, &inode.cache().len().to_le_bytes());
-                inode.cache().visit_pages(|index, page| {
-                    hash = digest(digest(hash, &index.to_le_bytes()), page);
-                });
+                hash = mix(hash, inode.cache().fingerprint());
             }
         }
         hash

@@ -102,3 +102,24 @@ fn a_crash_of_a_crash_of_a_crash_is_reproduced_by_its_seeds() {
     assert_eq!(three_deep(3), three_deep(3));
     assert_ne!(three_deep(3), three_deep(4));
 }
+
+#[test]
+fn equal_bytes_have_equal_fingerprints_however_they_came_about() {
+    let (fs, file) = with_file(&[1; 9000]);
+    let before = fs.fingerprint();
+    file.write_at(&[2; 5000], 1000).unwrap();
+    let changed = fs.fingerprint();
+    assert_ne!(changed, before);
+    file.write_at(&[1; 5000], 1000).unwrap();
+    assert_eq!(fs.fingerprint(), before);
+    file.set_len(9001).unwrap();
+    assert_ne!(fs.fingerprint(), before, "a zero more is another file");
+    file.set_len(9000).unwrap();
+    assert_eq!(fs.fingerprint(), before);
+    assert_eq!(fs.kill().fingerprint(), before);
+    fs.flip_bit("a", 8999, 7).unwrap();
+    assert_ne!(fs.fingerprint(), before);
+    root(&fs).rename("a", "b").unwrap();
+    fs.flip_bit("b", 8999, 7).unwrap();
+    assert_ne!(fs.fingerprint(), before, "names count");
+}
