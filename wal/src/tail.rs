@@ -588,6 +588,7 @@ pub(crate) fn read_live(shared: &Shared, lsn: Lsn) -> Result<Record> {
                 drop(shared.structure.lock());
                 match shared.chain.locate(lsn) {
                     Location::Truncated => Err(truncated(lsn, shared.chain.start())),
+                    Location::Gap { .. } => Err(not_found(lsn)),
                     Location::In(now) if now.number == link.number && error.is_corruption() => fetch(),
                     _ => Err(error),
                 }

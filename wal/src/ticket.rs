@@ -202,7 +202,13 @@ impl DurableSubscription {
                 return Poll::Ready(Err(error));
             }
             self.register(context);
-            self.changed_to().map_or(Poll::Pending, Poll::Ready)
+            if let Some(outcome) = self.changed_to() {
+                return Poll::Ready(outcome);
+            }
+            // A close between the first look and the registration has woken everybody already.
+            self.shared
+                .check_not_closed("subscribe to durable LSN")
+                .map_or_else(|e| Poll::Ready(Err(e)), |()| Poll::Pending)
         })
         .await
     }

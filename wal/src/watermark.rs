@@ -122,6 +122,15 @@ impl Watermark {
 
     /// What became of the target: `None` while it is open.
     pub(crate) fn outcome(&self, target: Target) -> Option<Result<()>> {
+        if let Some(outcome) = self.outcome_by_marks(target) {
+            return Some(outcome);
+        }
+        let poison = self.poison()?;
+        // The mark may have moved between the two looks, and what it reached before the poison is acknowledged.
+        Some(self.outcome_by_marks(target).unwrap_or(Err(poison)))
+    }
+
+    fn outcome_by_marks(&self, target: Target) -> Option<Result<()>> {
         // The mark is read before the failed ranges are: a range is entered there before any mark passes over it, so a mark that
         // has passed a refused record is never taken for its acknowledgement.
         let is_reached = self.mark(target.durability) >= target.end;
@@ -130,12 +139,17 @@ impl Watermark {
         {
             return Some(Err(error));
         }
-        if is_reached { Some(Ok(())) } else { self.poison().map(Err) }
+        is_reached.then_some(Ok(()))
     }
 
     /// Whether the durable mark is past `lsn`; fails if it can move no more.
     pub(crate) fn durable_past(&self, lsn: Lsn) -> Result<bool> {
-        if self.durable() > lsn { Ok(true) } else { self.check().map(|()| false) }
+        if self.durable() > lsn {
+            return Ok(true);
+        }
+        let Some(poison) = self.poison() else { return Ok(false) };
+        // As in `outcome`: what became durable before the poison is there.
+        if self.durable() > lsn { Ok(true) } else { Err(poison) }
     }
 
     fn failed(&self, end: Lsn) -> Option<Error> {

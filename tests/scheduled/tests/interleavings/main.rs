@@ -4,7 +4,12 @@
 //! twenty times as much.
 
 mod append;
+mod close;
 mod death;
 mod disk;
 mod failure;
+mod linear;
+mod races;
+mod tickets;
+mod truncation;
 mod world;
