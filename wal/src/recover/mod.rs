@@ -305,12 +305,16 @@ impl Apply<'_> {
     }
 
     /// Copies a segment that is kept whole into a new file, unless it is known to be durable. That a segment was written as a whole
-    /// proves it only once a control file was written after it got its name: the control file names a later segment then.
+    /// proves it only once a control file was written after it got its name: the control file names a later segment then. Until then
+    /// its own sealed end is a witness of bytes that nothing may lead to after a crash, so no witness proves such a segment.
     fn make_durable(&mut self, index: usize, opened_segment: u64) -> Result<()> {
         let segment = &self.survey.walk.chain[index];
         let Some(end) = segment.known_end else { unreachable!("only the last segment has no known end") };
-        let has_proven_name = segment.header.segment < opened_segment;
-        if end <= self.survey.witness || (segment.header.sealed_end.is_some() && has_proven_name) {
+        let is_durable = match segment.header.sealed_end {
+            Some(_) => segment.header.segment < opened_segment,
+            None => end <= self.survey.witness,
+        };
+        if is_durable {
             return Ok(());
         }
         let new = SegmentHeader { sealed_end: Some(end), ..segment.header };
@@ -320,10 +324,13 @@ impl Apply<'_> {
     /// Rewrites a segment. On a full disk its bytes are written again where they are, which needs no room: that too makes durable what
     /// may live in the page cache alone. Its header stays as it is then, and its successor says where it ends. Returns the
     /// checksum of its last frame if the segment was rewritten.
+    ///
+    /// A segment that was written as a whole got its name by a rename that may never become durable, and then these are not the bytes
+    /// that the next crash leaves. Nothing but another rename mends that, so the open fails until there is room.
     fn rewrite_or_write_again(&mut self, index: usize, new: SegmentHeader) -> Result<Option<u32>> {
         match self.rewrite(index, new) {
             Ok(checksum) => Ok(Some(checksum)),
-            Err(error) if error.is_full() => {
+            Err(error) if error.is_full() && self.survey.walk.chain[index].header.sealed_end.is_none() => {
                 let ChainSegment { header, .. } = &self.survey.walk.chain[index];
                 let file = self.dir.open_file(&name::segment(header.segment), OpenMode::Write)?;
                 write_again(&file, header, new.sealed_end.expect("a segment that is kept has an end"))?;
