@@ -34,3 +34,8 @@ impl Rng {
         choices[self.below(choices.len() as u64) as usize]
     }
 }
+
+/// One number of two.
+pub fn mix(one: u64, two: u64) -> u64 {
+    Rng(one ^ two.rotate_left(32).wrapping_mul(0x9E37_79B9_7F4A_7C15)).number()
+}

@@ -3,67 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wal::fs::sim::{CrashPlan, Fault, SimFs};
+use wal::fs::sim::{CrashPlan, Fault, SimFs, errno};
 use wal::{
     AppendOptions, Batch, Durability, Error, ErrorKind, Lsn, ManualClock, RecordType, Ticket, TruncatePolicy, Wal,
 };
 
-use crate::oracle::{Allowed, Death, Maybe, Model, Rec, frame_bytes, observe, open};
+use crate::faulty::{CallSite, sites};
+pub use crate::ops::{Op, PAYLOAD_MAX};
+use crate::oracle::{Allowed, Death, Maybe, Model, Rec, frame_bytes};
+use crate::recovery::{observe, open};
 use crate::settings::Setup;
-
-/// The largest payload of the smallest segment.
-pub const PAYLOAD_MAX: u16 = 8192 - 4096 - 24;
-
-/// What is done to a log. Percentages choose a record: 0 is the oldest, 100 the end of what is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// Appends a record with a payload of this size.
-    Append(u16),
-    /// The same, acknowledged when it is durable.
-    AppendDurable(u16),
-    /// The same, acknowledged when it is written.
-    AppendWritten(u16),
-    /// The same, with the use of the reserve.
-    AppendReserve(u16),
-    /// Appends a batch with payloads of these sizes.
-    Batch(u16, u16, u16),
-    /// Submits a record and keeps its ticket.
-    Submit(u16),
-    /// Submits a batch of three and keeps its ticket.
-    SubmitBatch(u16),
-    /// Waits for all tickets.
-    Wait,
-    /// Drops all tickets.
-    DropTickets,
-    /// Makes everything durable.
-    Flush,
-    /// Waits until the record chosen is durable.
-    WaitDurable(u8),
-    /// Turns the clock and does what is due.
-    Poll,
-    /// Fills the segment, so that the next one is begun.
-    Rotate,
-    /// Truncates before the record chosen, rewriting the boundary.
-    Before(u8),
-    /// The same in whole segments.
-    BeforeWhole(u8),
-    /// Cuts behind the record chosen.
-    After(u8),
-    /// Declares a checkpoint at the record chosen.
-    Checkpoint(u8),
-    /// Closes the log and opens it again.
-    Reopen,
-    /// Closes it.
-    Close,
-    /// Kills the process and opens the log again.
-    Die,
-    /// Crashes the machine with a random outcome and opens the log again.
-    Crash(u64),
-}
 
 /// What one operation, or one part of it, did.
 #[derive(Debug)]
 pub struct Step {
+    /// How many steps came before it.
+    pub number: usize,
     /// What it was.
     pub label: String,
     /// The model before it.
@@ -74,6 +29,8 @@ pub struct Step {
     pub calls: std::ops::Range<u64>,
     /// The file system before each call that it made.
     pub points: Vec<(u64, SimFs)>,
+    /// The file system after its last call.
+    pub end: SimFs,
 }
 
 /// A log and its model.
@@ -99,10 +56,16 @@ pub struct Run {
     pub poison: Option<String>,
     /// Whether calls are recorded.
     pub traces: bool,
-    /// A fault for the file system of the next process, and the call at which that ends at the latest.
-    pub plan_for_next: Option<(Fault, u64)>,
+    /// Faults, each for the file system of one process, counted from 0.
+    pub faults: Vec<(u64, Fault)>,
+    /// No process makes more calls.
+    pub calls_max: Option<u64>,
+    /// How many processes there were before this one.
+    pub process: u64,
     /// Operations refused because the disk is full.
     pub full_refusals: u64,
+    steps_done: usize,
+    sites: Vec<CallSite>,
     tickets: Vec<(Ticket, u64)>,
     counter: u64,
 }
@@ -124,8 +87,12 @@ impl Run {
             planned_errnos: Vec::new(),
             poison: None,
             traces: false,
-            plan_for_next: None,
+            faults: Vec::new(),
+            calls_max: None,
+            process: 0,
             full_refusals: 0,
+            steps_done: 0,
+            sites: Vec::new(),
             tickets: Vec::new(),
             counter: 0,
         }
@@ -175,8 +142,10 @@ impl Run {
         self.fs.keep_crash_points(false);
         if self.keeps_points {
             let calls = first_call..self.fs.calls();
-            self.steps.push(Step { label: label.to_owned(), before, after: self.model.clone(), calls, points });
+            let (label, after, end) = (label.to_owned(), self.model.clone(), self.fs.kill());
+            self.steps.push(Step { number: self.steps_done, label, before, after, calls, points, end });
         }
+        self.steps_done += 1;
         result
     }
 
@@ -546,10 +515,30 @@ impl Run {
     }
 
     fn move_to(&mut self, fs: SimFs) {
+        self.note_sites();
         self.fs = fs;
+        self.process += 1;
         self.fs.record_trace(self.traces);
-        if let Some((fault, calls)) = self.plan_for_next.take() {
-            self.fs.plan(fault);
+        self.plan_faults();
+    }
+
+    fn note_sites(&mut self) {
+        if self.traces {
+            self.sites.extend(sites(self.process, &self.fs.take_trace()));
+        }
+    }
+
+    /// The calls of all processes since this was asked, if they were traced.
+    pub fn take_sites(&mut self) -> Vec<CallSite> {
+        self.note_sites();
+        std::mem::take(&mut self.sites)
+    }
+
+    /// Plans the faults of the process that begins.
+    pub fn plan_faults(&self) {
+        let own = self.faults.iter().filter(|(process, _)| *process == self.process);
+        own.for_each(|(_, fault)| self.fs.plan(fault.clone()));
+        if let Some(calls) = self.calls_max {
             self.fs.crash_at(calls);
         }
     }
@@ -576,6 +565,9 @@ impl Run {
             return Err(format!("{what} failed, but not with the cause that was planned: {error:?}"));
         }
         match error.kind() {
+            ErrorKind::Full if !errno.is_some_and(is_full) => {
+                return Err(format!("{what}: no disk is full: {error:?}"));
+            }
             ErrorKind::Full => self.full_refusals += 1,
             ErrorKind::Io | ErrorKind::Poisoned => {}
             kind => return Err(format!("{what} failed as {kind:?}: {error:?}")),
@@ -583,8 +575,11 @@ impl Run {
         if let Some(log) = &self.log {
             self.note_poison(&log.clone())?;
         }
-        if error.is_poisoned() && self.poison.is_none() && self.log.is_some() {
-            return Err(format!("{what} says that the log is poisoned, and it is not: {error:?}"));
+        if error.is_poisoned() && self.log.is_some() {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            if self.poison.is_none() || self.poison != cause {
+                return Err(format!("{what} says {error:?}; the log is poisoned by {:?}", self.poison));
+            }
         }
         Ok(error.is_poisoned())
     }
@@ -621,6 +616,10 @@ impl Run {
         }
         Ok(())
     }
+}
+
+fn is_full(number: i32) -> bool {
+    matches!(number, errno::ENOSPC | errno::EDQUOT | errno::EFBIG)
 }
 
 fn kind(number: u16) -> RecordType {

@@ -1,18 +1,63 @@
 //! How a run is set up, and how much is explored.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use wal::fs::sim::SimConfig;
+use wal::fs::sim::{SimConfig, SimFs};
 use wal::museum::Bugs;
-use wal::{Background, Config, SyncMode};
+use wal::{Background, Clock, Config, SyncMode, Wal};
+
+use crate::recovery::{DIR, LOG_ID};
 
 /// The three modes, with limits that a short test reaches.
 pub const MODES: [SyncMode; 3] =
     [SyncMode::Sync, SyncMode::Batch { delay: Duration::from_millis(10), bytes: 6000 }, SyncMode::None];
 
+type How = dyn Fn(&SimFs, &Setup, Arc<dyn Clock>) -> wal::Result<Wal> + Send + Sync;
+
+/// How a log is opened. The usual way is the right one; a test that wants a log with a fault of its own gives another.
+#[derive(Clone)]
+pub struct Opening {
+    name: &'static str,
+    how: Arc<How>,
+}
+
+impl Opening {
+    /// Another way to open a log, with a name for messages.
+    pub fn new(
+        name: &'static str,
+        how: impl Fn(&SimFs, &Setup, Arc<dyn Clock>) -> wal::Result<Wal> + Send + Sync + 'static,
+    ) -> Opening {
+        Opening { name, how: Arc::new(how) }
+    }
+
+    /// Opens the log in [`DIR`].
+    pub fn open(&self, fs: &SimFs, setup: &Setup, clock: Arc<dyn Clock>) -> wal::Result<Wal> {
+        (self.how)(fs, setup, clock)
+    }
+}
+
+impl Default for Opening {
+    fn default() -> Opening {
+        Opening::new("as it is", |fs, setup, clock| {
+            let opener = Wal::opener(setup.config.clone()).file_system(Arc::new(fs.clone()));
+            opener.clock(clock).log_id(LOG_ID).bugs(setup.bugs).open(DIR)
+        })
+    }
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
 /// The settings of one run.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// How the log is opened.
+    pub opening: Opening,
     /// Settings of the log.
     pub config: Config,
     /// Settings of the file system.
@@ -41,7 +86,14 @@ impl Setup {
         };
         let mut sim = SimConfig::default();
         sim.seed = variant;
-        Setup { config, sim, torn_sectors: false, bugs: Bugs::NONE }
+        Setup { opening: Opening::default(), config, sim, torn_sectors: false, bugs: Bugs::NONE }
+    }
+
+    /// The same with another way to open the log.
+    #[must_use]
+    pub fn opened(mut self, opening: Opening) -> Setup {
+        self.opening = opening;
+        self
     }
 }
 
@@ -55,9 +107,9 @@ pub fn is_deep() -> bool {
     number_from_environment("WAL_TEST_DEEP").is_some_and(|deep| deep > 0)
 }
 
-/// How many outcomes of one crash point are looked at: `usual`, more in the long form, or what `WAL_TEST_STATES` says.
+/// How many outcomes of one crash point are looked at: `usual`, many more in the long form, or what `WAL_TEST_STATES` says.
 pub fn states_per_point(usual: u64) -> u64 {
-    let deep = if is_deep() { usual.max(256) } else { usual };
+    let deep = if is_deep() { usual.max(1 << 16) } else { usual };
     number_from_environment("WAL_TEST_STATES").unwrap_or(deep)
 }
 

@@ -1,28 +1,40 @@
-//! Every short sequence of operations, crashed at every call, with every outcome of few undecided items.
+//! Every sequence of up to three operations, crashed at every system call, with every subset of up to eight unsynced sectors.
+//!
+//! `WAL_TEST_DEEP=1` goes through sequences of four operations, with every subset of up to sixteen.
 //!
 //! Rows 1 to 5, 24 to 26, 30 to 32, 34 to 38 and 51 to 53 of the fault catalogue.
 
-use wal_tests::explore::{Budget, Count, explore_or_shrink};
-use wal_tests::run::Op;
-use wal_tests::settings::{MODES, Setup, states_per_point};
-use wal_tests::watchdog::Watchdog;
+use std::sync::Mutex;
 
-const OPS: [Op; 11] = [
+use wal_tests::explore::{Count, Explorer, Limits};
+use wal_tests::run::Op;
+use wal_tests::settings::{MODES, Setup, is_deep, states_per_point};
+use wal_tests::workers;
+
+/// Twelve kinds. Each truncation and cut chooses among what the operations before it have written.
+const OPS: [Op; 12] = [
     Op::Append(20),
     Op::Batch(40, 0, 700),
-    Op::SubmitBatch(100),
     Op::Flush,
     Op::Rotate,
     Op::Before(50),
-    Op::BeforeWhole(100),
     Op::After(50),
-    Op::Checkpoint(50),
+    Op::Close,
     Op::Reopen,
     Op::Die,
+    Op::SubmitBatch(100),
+    Op::BeforeWhole(100),
+    Op::Checkpoint(50),
 ];
 
 /// What is there when the sequence begins: nothing, or records in two segments that are durable.
 const PREAMBLES: [&[Op]; 2] = [&[], &[Op::Append(100), Op::Batch(7, 300, 16), Op::Rotate, Op::Append(500), Op::Flush]];
+
+/// Two settings for each mode: direct writes, recycling, a quick open and no reserve; and the opposite of each.
+const VARIANTS: [u64; 2] = [0, 15];
+
+/// All outcomes of up to eight undecided items are looked at, and of more items this many.
+const OUTCOMES_MAX: u64 = 512;
 
 fn sequences(length: usize) -> Vec<Vec<Op>> {
     let mut all = vec![Vec::new()];
@@ -34,21 +46,26 @@ fn sequences(length: usize) -> Vec<Vec<Op>> {
 
 /// Explores the last operation of each sequence: what comes before is the end of a shorter one.
 fn explore_all(mode: usize) {
-    let watchdog = Watchdog::start();
-    let mut count = Count::default();
-    for length in 1..=3 {
-        let states = states_per_point([0, 256, 256, 32][length]);
-        let budget = Budget { states_per_point: states, nested_percent: 0, nested_points: 0, depth: 0 };
-        for (index, ops) in sequences(length).into_iter().enumerate() {
-            for preamble in PREAMBLES {
-                let all = [preamble, ops.as_slice()].concat();
-                watchdog.beat(|| format!("{all:?}"));
-                let setup = Setup::new(MODES[mode], index as u64);
-                count.add(explore_or_shrink(&setup, &all, 1, &budget, index as u64));
-            }
-        }
+    let length_max = if is_deep() { 4 } else { 3 };
+    let runs: Vec<Vec<Op>> = (1..=length_max)
+        .flat_map(sequences)
+        .flat_map(|ops| PREAMBLES.map(|preamble| [preamble, ops.as_slice()].concat()))
+        .collect();
+    for variant in VARIANTS {
+        let limits = Limits::exhaustive(states_per_point(OUTCOMES_MAX));
+        let explorer = Explorer::new(Setup::new(MODES[mode], variant), limits);
+        let count = Mutex::new(Count::default());
+        workers::for_each(
+            &runs,
+            |ops| format!("{ops:?}"),
+            |ops| {
+                let own = explorer.explore_or_panic(ops, 1, variant);
+                count.lock().expect("no worker panics with it").add(own);
+            },
+        );
+        let count = *count.lock().expect("no worker panics with it");
+        println!("{:?}, variant {variant}: {count}, {}", MODES[mode], explorer.images());
     }
-    println!("{:?}: {count}", MODES[mode]);
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //!
 //! Rows 2 to 6, 13, 18, 28, 31, 34 to 38, 51 to 53 of the fault catalogue.
 
+use std::sync::Mutex;
+
 use wal::fs::sim::LostSectors;
-use wal_tests::explore::{Budget, Count, explore_or_shrink};
+use wal_tests::explore::{Count, Limits, explore_or_panic};
 use wal_tests::rng::Rng;
 use wal_tests::run::{Op, PAYLOAD_MAX};
 use wal_tests::settings::{MODES, Setup, seeds, states_per_point};
-use wal_tests::watchdog::Watchdog;
+use wal_tests::workers;
 
 fn size(rng: &mut Rng) -> u16 {
     match rng.below(10) {
@@ -46,22 +48,22 @@ fn operation(rng: &mut Rng) -> Op {
     }
 }
 
-fn run_randomly(count_of_seeds: u64, mode: usize, change: impl Fn(&mut Setup, &mut Rng)) {
-    let watchdog = Watchdog::start();
-    let mut count = Count::default();
-    let budget = Budget { states_per_point: states_per_point(4), nested_percent: 2, nested_points: 1, depth: 2 };
-    for seed in seeds(count_of_seeds) {
-        let mut rng = Rng::new(seed);
+fn run_randomly(count_of_seeds: u64, mode: usize, change: impl Fn(&mut Setup, &mut Rng) + Sync) {
+    let count = Mutex::new(Count::default());
+    let limits = Limits { nested_percent: 2, nested_points: 1, depth: 2, ..Limits::sampled(states_per_point(6)) };
+    let label = |seed: &u64| format!("seed {seed}, mode {mode}");
+    workers::for_each(&seeds(count_of_seeds), label, |seed| {
+        let mut rng = Rng::new(*seed);
         let mut setup = Setup::new(MODES[mode], rng.number());
         setup.torn_sectors = rng.percent(50);
         setup.sim.short_transfers = rng.percent(30);
         change(&mut setup, &mut rng);
         let length = 5 + rng.below(40);
         let ops: Vec<Op> = (0..length).map(|_| operation(&mut rng)).collect();
-        watchdog.beat(|| format!("seed {seed}: {ops:?}"));
-        count.add(explore_or_shrink(&setup, &ops, 8, &budget, seed));
-    }
-    println!("{:?}: {count}", MODES[mode]);
+        let own = explore_or_panic(&setup, &ops, 8, limits, *seed);
+        count.lock().expect("no worker panics with it").add(own);
+    });
+    println!("{:?}: {}", MODES[mode], count.lock().expect("no worker panics with it"));
 }
 
 #[test]

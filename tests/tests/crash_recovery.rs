@@ -1,9 +1,11 @@
 //! Row 51 of the fault catalogue: a crash at every call of recovery, three deep, converges to the same content.
 
-use wal_tests::explore::{Budget, Count, explore_or_shrink};
+use std::sync::Mutex;
+
+use wal_tests::explore::{Count, Explorer, Limits};
 use wal_tests::run::Op;
 use wal_tests::settings::{MODES, Setup, is_deep, states_per_point};
-use wal_tests::watchdog::Watchdog;
+use wal_tests::workers;
 
 const SEQUENCES: [&[Op]; 8] = [
     &[],
@@ -25,25 +27,28 @@ const SEQUENCES: [&[Op]; 8] = [
 ];
 
 fn crash_recoveries(mode: usize) {
-    let watchdog = Watchdog::start();
-    let mut count = Count::default();
-    let budget = Budget {
-        states_per_point: states_per_point(6),
+    let limits = Limits {
         nested_percent: if is_deep() { 100 } else { 25 },
         nested_points: if is_deep() { 6 } else { 2 },
         depth: 3,
+        ..Limits::sampled(states_per_point(6))
     };
-    for (index, ops) in SEQUENCES.iter().enumerate() {
-        for variant in [0, 7] {
-            for length in 1..=ops.len().max(1) {
-                let ops = [&ops[..length.min(ops.len())], &[Op::Poll]].concat();
-                watchdog.beat(|| format!("{ops:?}"));
-                let seed = (index * 100 + length) as u64;
-                count.add(explore_or_shrink(&Setup::new(MODES[mode], variant), &ops, 2, &budget, seed));
-            }
-        }
+    for variant in [0, 7] {
+        let explorer = Explorer::new(Setup::new(MODES[mode], variant), limits);
+        let count = Mutex::new(Count::default());
+        let prefixes = |ops: &'static [Op]| (1..=ops.len().max(1)).map(move |length| &ops[..length.min(ops.len())]);
+        let runs: Vec<(usize, &[Op])> = SEQUENCES.iter().flat_map(|ops| prefixes(ops)).enumerate().collect();
+        workers::for_each(
+            &runs,
+            |(_, ops)| format!("{ops:?}"),
+            |(index, ops)| {
+                let own = explorer.explore_or_panic(&[ops, [Op::Poll].as_slice()].concat(), 2, *index as u64);
+                count.lock().expect("no worker panics with it").add(own);
+            },
+        );
+        let count = *count.lock().expect("no worker panics with it");
+        println!("{:?}, variant {variant}: {count}, {}", MODES[mode], explorer.images());
     }
-    println!("{:?}: {count}", MODES[mode]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Row 4 of the fault catalogue: a disk without powersafe overwrite damages sectors next to those that it was writing.
 
 use wal::fs::sim::CrashPlan;
-use wal_tests::oracle::{Allowed, Death, observe, open};
+use wal_tests::oracle::{Allowed, Death};
+use wal_tests::recovery::{observe, open};
 use wal_tests::rng::Rng;
 use wal_tests::run::{Op, Run};
 use wal_tests::settings::{MODES, Setup, seeds};

@@ -3,11 +3,12 @@
 //! Rows 15, 16 and 27 of the fault catalogue.
 
 use wal::fs::sim::{CrashPlan, errno};
-use wal_tests::explore::shrink;
-use wal_tests::oracle::{Allowed, Death, check_recovery};
+use wal_tests::oracle::{Allowed, Death};
+use wal_tests::recovery::check_recovery;
 use wal_tests::rng::Rng;
 use wal_tests::run::{Op, Run};
 use wal_tests::settings::{MODES, Setup, seeds};
+use wal_tests::shrink::shrink_ops;
 use wal_tests::watchdog::Watchdog;
 
 const BLOCK: u64 = 4096;
@@ -161,7 +162,8 @@ fn run_randomly(copy_on_write: bool) {
         match run_full(&setup, &ops, seed) {
             Ok(count) => refusals += count,
             Err(why) => {
-                let (small, why) = shrink(&ops, why, |fewer| run_full(&setup, fewer, seed).err());
+                let fails = |fewer: &[Op]| run_full(&setup, fewer, seed).err().map(|why| (fewer.to_vec(), why));
+                let (small, why) = shrink_ops((ops.clone(), why), |(ops, _)| ops.clone(), fails);
                 panic!("seed {seed}, {:?}, {:?}: {small:?}: {why}", setup.config.sync_mode, setup.sim.capacity);
             }
         }

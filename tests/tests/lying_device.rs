@@ -1,7 +1,8 @@
 //! Row 14 of the fault catalogue: a device that lies about its flush.
 
 use wal::fs::sim::{CrashPlan, Effect, Fault};
-use wal_tests::oracle::{Rec, observe, open};
+use wal_tests::oracle::Rec;
+use wal_tests::recovery::{observe, open};
 use wal_tests::rng::Rng;
 use wal_tests::run::{Op, Run};
 use wal_tests::settings::{MODES, Setup, seeds};

@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use wal::fs::sim::{CrashPlan, Effect, Fault, Operation, errno};
 use wal::museum::{Bug, Bugs};
-use wal_tests::explore::{Budget, explore};
-use wal_tests::oracle::{Allowed, DIR, Death, check_recovery, open};
+use wal_tests::explore::{Limits, explore};
+use wal_tests::oracle::{Allowed, Death};
+use wal_tests::recovery::{DIR, check_recovery, open};
 use wal_tests::run::{Op, Run};
 use wal_tests::settings::{MODES, Setup};
 use wal_tests::watchdog::Watchdog;
@@ -40,9 +41,8 @@ fn notices(bug: Bug, check: Check<'_>) {
 
 /// Crashes the run at every call, with many outcomes.
 fn crash_everywhere(bugs: Bugs, mode: usize, variant: u64, ops: &[Op]) -> Result<(), String> {
-    let budget = Budget { states_per_point: 256, nested_percent: 0, nested_points: 0, depth: 0 };
     let setup = Setup { bugs, ..Setup::new(MODES[mode], variant) };
-    explore(&setup, ops, ops.len(), &budget, 1).map(drop)
+    explore(&setup, ops, ops.len(), Limits::exhaustive(256), 1).map(drop).map_err(|violation| violation.to_string())
 }
 
 /// Fails each sync of a file once, and looks at what the log tells, what a death leaves, and what a crash leaves.

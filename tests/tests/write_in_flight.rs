@@ -3,7 +3,8 @@
 //! Rows 2, 4 and 6 of the fault catalogue.
 
 use wal::fs::sim::{CrashPlan, Effect, Fault};
-use wal_tests::oracle::{Allowed, Death, check_recovery};
+use wal_tests::oracle::{Allowed, Death};
+use wal_tests::recovery::check_recovery;
 use wal_tests::rng::Rng;
 use wal_tests::run::{Op, Run};
 use wal_tests::settings::{MODES, Setup, seeds, states_per_point};
