@@ -1,14 +1,5 @@
 //! The benchmark of the log, against what the disk and the memory of this machine allow. See `benches/README.md`.
 
-mod bench;
-mod disk;
-mod group;
-mod logs;
-mod measure;
-mod report;
-mod sections;
-mod svg;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -18,8 +9,9 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use wal::SyncMode;
 
-use crate::bench::Bench;
-use crate::measure::Outcome;
+use wal_benches::bench::Bench;
+use wal_benches::measure::Outcome;
+use wal_benches::{disk, sections, svg};
 
 /// Measures the log against floors that are taken in the same run.
 #[derive(Debug, Parser)]

@@ -76,6 +76,12 @@ impl Sample {
     }
 }
 
+impl Default for Sample {
+    fn default() -> Sample {
+        Sample::new()
+    }
+}
+
 /// The samples of one variant, one a round.
 #[derive(Clone, Debug)]
 pub struct Series {

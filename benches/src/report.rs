@@ -51,6 +51,16 @@ pub const THROUGHPUT: Column =
 /// Bytes that were moved in a round.
 pub const BYTES: Column =
     Column { title: "MB", key: "megabytes", unit: Unit::Count, of: |sample| sample.bytes as f64 / 1e6 };
+/// Operations per second.
+pub const OPERATIONS: Column =
+    Column { title: "ops/s", key: "operations_per_second", unit: Unit::Count, of: Sample::rate };
+/// Bytes for each operation.
+pub const BYTES_EACH: Column = Column {
+    title: "bytes/op",
+    key: "bytes_per_operation",
+    unit: Unit::Count,
+    of: |sample| sample.bytes as f64 / sample.count.max(1) as f64,
+};
 /// Changes of the active segment in a round.
 pub const ROTATIONS: Column =
     Column { title: "rotations", key: "rotations", unit: Unit::Count, of: |sample| sample.rotations as f64 };

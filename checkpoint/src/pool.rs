@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use wal::{Lsn, Result};
@@ -87,6 +87,9 @@ type Table = HashMap<u64, u32, BuildHasherDefault<PageHasher>>;
 pub(crate) struct Pool {
     frames: Vec<Frame>,
     table: Vec<Mutex<Table>>,
+    /// Where a page was last found, by the low bits of its number. A hint is checked under the frame's latch, so it may be wrong; page numbers
+    /// are dense, so it seldom is. It spares lookups the table.
+    hints: Vec<AtomicU32>,
     /// Frames that hold no page.
     free: Mutex<Vec<u32>>,
     hand: AtomicUsize,
@@ -109,6 +112,7 @@ impl Pool {
         Pool {
             frames: (0..frames).map(|_| frame()).collect(),
             table: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hints: (0..frames.next_power_of_two() * 2).map(|_| AtomicU32::new(0)).collect(),
             free: Mutex::new((0..frames as u32).rev().collect()),
             hand: AtomicUsize::new(0),
             dirty: AtomicUsize::new(0),
@@ -142,11 +146,30 @@ impl Pool {
 
     fn find(&self, id: PageId) -> Option<&Frame> {
         let index = self.shard(id).lock().get(&id.get()).copied()?;
+        self.hint(id).store(index, Ordering::Relaxed);
         Some(&self.frames[index as usize])
+    }
+
+    /// The frame that a page is probably in.
+    fn hinted(&self, id: PageId) -> &Frame {
+        let hint = self.hint(id).load(Ordering::Relaxed);
+        &self.frames[hint as usize]
+    }
+
+    fn hint(&self, id: PageId) -> &AtomicU32 {
+        &self.hints[id.get() as usize & (self.hints.len() - 1)]
     }
 
     /// Latches a page for reading; `None` if it is not in the pool.
     pub(crate) fn read(&self, id: PageId) -> Option<PageRead<'_>> {
+        let frame = self.hinted(id);
+        // Somebody else's page may be latched for long, so a wrong hint waits for nobody.
+        if let Some(page) = frame.page.try_read()
+            && page.id == id
+        {
+            frame.touch();
+            return Some(PageRead { frame, page });
+        }
         loop {
             let frame = self.find(id)?;
             let page = frame.page.read();
@@ -171,6 +194,13 @@ impl Pool {
 
     /// Latches a page for writing; `None` if it is not in the pool.
     pub(crate) fn write(&self, id: PageId) -> Option<PageWrite<'_>> {
+        let frame = self.hinted(id);
+        if let Some(page) = frame.page.try_write()
+            && page.id == id
+        {
+            frame.touch();
+            return Some(PageWrite { pool: self, frame, page });
+        }
         loop {
             let frame = self.find(id)?;
             let page = frame.page.write();

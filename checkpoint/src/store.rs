@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use wal::fs::durable::{LogDir, create_dir_durable};
 use wal::fs::{FileSystem, OpenMode, RealFileSystem};
@@ -480,6 +481,15 @@ impl Store {
     /// [`ErrorKind::Full`], and the store goes on; anything else poisons it: [`ErrorKind::Io`], [`ErrorKind::Poisoned`].
     pub fn checkpoint(&self) -> Result<Option<CheckpointReport>> {
         self.core().checkpoint(Pace::Fast)
+    }
+
+    /// As [`Store::checkpoint`], evenly over about this time, so that others notice little of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::checkpoint`].
+    pub fn checkpoint_in(&self, time: Duration) -> Result<Option<CheckpointReport>> {
+        self.core().checkpoint(Pace::Spread(time))
     }
 
     /// Makes everything that was changed before durable, in any mode of the log.

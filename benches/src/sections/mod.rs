@@ -6,6 +6,7 @@ mod reading;
 pub mod recovery;
 mod rotation;
 mod sizes;
+mod store;
 mod tickets;
 
 use crate::bench::Bench;
@@ -16,7 +17,7 @@ use crate::report::Section;
 pub type Run = fn(&Bench) -> Outcome<Section>;
 
 /// All sections, by name.
-pub const ALL: [(&str, Run); 7] = [
+pub const ALL: [(&str, Run); 8] = [
     ("modes", modes::run),
     ("group-commit", group_commit::run),
     ("tickets", tickets::run),
@@ -24,4 +25,5 @@ pub const ALL: [(&str, Run); 7] = [
     ("rotation", rotation::run),
     ("recovery", recovery::run),
     ("reading", reading::run),
+    ("store", store::run),
 ];

@@ -172,10 +172,15 @@ fn cell_value(cell: &[u8]) -> Value<'_> {
 
 /// The slot of a key, or the slot where it belongs.
 pub(crate) fn search(bytes: &[u8], wanted: &[u8]) -> Result<usize, usize> {
-    let (mut low, mut high) = (0, count(bytes));
+    let head = if is_leaf(bytes) { LEAF_CELL_HEAD } else { BRANCH_CELL_HEAD };
+    let slots = &bytes[SLOTS_AT..slots_end(bytes)];
+    let (mut low, mut high) = (0, slots.len() / SLOT_BYTES);
     while low < high {
         let middle = low + (high - low) / 2;
-        match key(bytes, middle).cmp(wanted) {
+        let at = usize::from(Le::read_u16(&slots[SLOT_BYTES * middle..]));
+        let cell = &bytes[at..];
+        let key = &cell[head..head + usize::from(Le::read_u16(cell) & !OVERFLOW_BIT)];
+        match key.cmp(wanted) {
             std::cmp::Ordering::Less => low = middle + 1,
             std::cmp::Ordering::Greater => high = middle,
             std::cmp::Ordering::Equal => return Ok(middle),
