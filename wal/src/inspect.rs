@@ -268,7 +268,14 @@ fn settled(dir: &LogDir, reach: Reach, progress: &(dyn Fn(u64, u64) + Send + Syn
     const LOOKS_MAX: usize = 5;
     let mut last: Option<String> = None;
     for look in 1.. {
-        let raw = survey_dir(dir, reach, progress)?;
+        let raw = match survey_dir(dir, reach, progress) {
+            // A segment that was listed was removed before it could be read.
+            Err(error) if is_gone(&error) && look < LOOKS_MAX => {
+                last = None;
+                continue;
+            }
+            other => other?,
+        };
         let decision = decide(&raw);
         let found = match &decision {
             Decision::Fail(error) => error.to_string(),
@@ -281,6 +288,10 @@ fn settled(dir: &LogDir, reach: Reach, progress: &(dyn Fn(u64, u64) + Send + Syn
         last = Some(found);
     }
     unreachable!("the loop returns")
+}
+
+fn is_gone(error: &Error) -> bool {
+    error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn describe(raw: &Raw, decision: Decision) -> Survey {

@@ -6,11 +6,11 @@ use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::LogDir;
 use crate::fs::{FileSystem, RealFileSystem};
-use crate::inspect::witness;
+use crate::inspect::{judge_end, witness};
 use crate::lsn::Lsn;
 use crate::record::LogId;
 use crate::recover::survey::{ControlState, read_control};
-use crate::segment::name::{self, FileName};
+use crate::segment::name;
 use crate::tail::{Reader, Record, fetch, not_found};
 
 /// A log opened for reading only, from any process, without a lock; it never changes a byte.
@@ -43,18 +43,17 @@ impl LogReader {
         let dir = LogDir::open(fs, dir.as_ref())?;
         let fail =
             |kind, why: String| Err(Error::new(kind, "open control file", why).at_path(dir.path_of(name::CONTROL)));
-        match read_control(&dir)? {
+        let mut control = read_control(&dir)?;
+        if matches!(control, ControlState::Missing) {
+            // There is no log, or it is just being created, or its control file is lost: the recovery of the log can tell.
+            judge_end(&dir)?;
+            control = read_control(&dir)?;
+        }
+        match control {
             ControlState::Valid(control) => Ok(LogReader { dir, control }),
             ControlState::Newer(why) => fail(ErrorKind::UnsupportedVersion, why),
             ControlState::Damaged(why) => fail(ErrorKind::Corruption, why),
-            ControlState::Missing => {
-                let has_segments = dir.list()?.iter().any(|name| matches!(name::parse(name), FileName::Segment(_)));
-                if has_segments {
-                    return fail(ErrorKind::Corruption, "it is missing, although there are segments".to_owned());
-                }
-                let error = Error::new(ErrorKind::NotFound, "open log", "there is no log in the directory");
-                Err(error.at_path(dir.path()))
-            }
+            ControlState::Missing => fail(ErrorKind::NotFound, "it is missing".to_owned()),
         }
     }
 

@@ -229,8 +229,23 @@ impl Reader {
             Source::Files { .. } if is_open => Ok(true),
             Source::Files { dir, log_id } => {
                 let (dir, log_id) = (dir.clone(), *log_id);
-                self.open_file(&dir, log_id)?;
-                Ok(self.current.is_some())
+                self.open_files(&dir, log_id)
+            }
+        }
+    }
+
+    /// Opens the segment of the position. A segment that was there a moment ago may have been removed or replaced meanwhile, by a process that
+    /// truncates or recovers: then it is looked for again.
+    fn open_files(&mut self, dir: &LogDir, log_id: LogId) -> Result<bool> {
+        loop {
+            match self.open_file(dir, log_id) {
+                Ok(()) => return Ok(self.current.is_some()),
+                Err(error) if error.is_corruption() => {
+                    if !self.end_files_or(error)? {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -416,8 +431,10 @@ impl Reader {
             && current.last_checksum.is_none_or(|checksum| checksum == next.predecessor_checksum)
         {
             self.position = next.base;
-            self.open_segment(dir, log_id, number + 1, None, None)?;
-            return Ok(true);
+            return match self.open_segment(dir, log_id, number + 1, None, None) {
+                Err(error) if error.is_corruption() => self.end_files_or(error),
+                other => other.map(|()| true),
+            };
         }
         let error = current.reader.corruption(stop);
         self.end_files_or(error)
@@ -426,7 +443,7 @@ impl Reader {
     /// There is no further record in the current segment nor a segment that follows: the end of the log, or else `error`. `true`: look
     /// again.
     fn end_files_or(&mut self, error: Error) -> Result<bool> {
-        let Source::Files { dir, log_id } = self.source.clone() else { unreachable!("a live log has no torn end") };
+        let Source::Files { dir, .. } = self.source.clone() else { unreachable!("a live log has no torn end") };
         let dir = &dir;
         let end = judge_end(dir)?;
         if end.lsn <= self.position {
@@ -446,7 +463,6 @@ impl Reader {
         }
         self.looked_again_at = Some(self.position);
         self.current = None;
-        self.open_file(dir, log_id)?;
         Ok(true)
     }
 
