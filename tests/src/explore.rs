@@ -249,9 +249,14 @@ pub fn points_of_recovery(setup: &Setup, fs: &SimFs) -> Result<Vec<(u64, SimFs)>
 }
 
 /// Recovers a state, crashes that at every call with a few outcomes, and recovers again. Returns how many crashes that were.
-pub fn crash_inside_recovery(
-    setup: &Setup,
+pub fn crash_inside_recovery(setup: &Setup, fs: &SimFs, allowed: &Allowed, seed: u64) -> Result<u64, String> {
+    crash_inside_recovery_with(&Memory::default(), setup, fs, allowed, seed)
+}
+
+/// As [`crash_inside_recovery`], with what was recovered before.
+pub fn crash_inside_recovery_with(
     memory: &Memory,
+    setup: &Setup,
     fs: &SimFs,
     allowed: &Allowed,
     seed: u64,

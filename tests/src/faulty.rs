@@ -2,7 +2,7 @@
 
 use wal::fs::sim::{CrashPlan, Effect, Event, Fault, Operation, errno};
 
-use crate::explore::crash_inside_recovery;
+use crate::explore::crash_inside_recovery_with;
 use crate::oracle::{Allowed, Death};
 use crate::recovery::{Memory, check, without_panic};
 use crate::run::{Op, Run};
@@ -181,7 +181,7 @@ fn look_at_deaths(run: &Run, faults: &[Planned], memory: &Memory) -> Result<(), 
     if let [fault] = faults
         && is_failed_sync(fault)
     {
-        crash_inside_recovery(&run.setup, memory, &run.fs.kill(), &machine, seed)
+        crash_inside_recovery_with(memory, &run.setup, &run.fs.kill(), &machine, seed)
             .map_err(|why| format!("death of the process after a failed sync: {why}"))?;
     }
     Ok(())

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+pub use crate::recovery::{DIR, LOG_ID, check_recovery, observe, open};
+
 /// A record that was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rec {

@@ -250,10 +250,10 @@ fn go_on(fs: &SimFs, setup: &Setup, log: &Wal, observed: &Observed, rng: &mut Rn
 }
 
 /// Recovers one image and checks what is there against what is allowed.
-pub fn check_recovery(fs: &SimFs, setup: &Setup, allowed: &Allowed, seed: u64) -> Result<Arc<Observed>, String> {
+pub fn check_recovery(fs: &SimFs, setup: &Setup, allowed: &Allowed, seed: u64) -> Result<Observed, String> {
     let observed = recover(fs, setup, None, seed).map_err(|why| why.to_string())?;
     check(allowed, &observed)?;
-    Ok(observed)
+    Ok(Arc::unwrap_or_clone(observed))
 }
 
 /// Checks what is there against what is allowed.

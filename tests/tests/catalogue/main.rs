@@ -9,7 +9,7 @@ mod table;
 mod truncation;
 
 use wal::fs::sim::{CrashPlan, Effect, Fault, Operation, SimFs, errno};
-use wal_tests::explore::{Budget, Count, explore};
+use wal_tests::explore::{Count, Limits, explore};
 use wal_tests::oracle::{Allowed, Death, Observed, check_recovery, observe, open};
 use wal_tests::run::{Op, Run};
 use wal_tests::settings::{MODES, Setup};
@@ -43,8 +43,8 @@ fn run(setup: &Setup, ops: &[Op]) -> Run {
 /// Crashes the last `explored` operations at every call with up to 100 outcomes; no promise may break.
 #[track_caller]
 fn crash(setup: &Setup, ops: &[Op], explored: usize) -> Count {
-    let budget = Budget { states_per_point: 100, nested_percent: 5, nested_points: 2, depth: 2 };
-    let count = explore(setup, ops, explored, &budget, 1).unwrap_or_else(|why| panic!("{ops:?}: {why}"));
+    let limits = Limits { nested_percent: 5, nested_points: 2, depth: 2, ..Limits::sampled(100) };
+    let count = explore(setup, ops, explored, limits, 1).unwrap_or_else(|why| panic!("{ops:?}: {why}"));
     assert!(count.states > 10, "only {count} were looked at");
     count
 }
