@@ -61,3 +61,8 @@ pub use page::{PageId, PageKind};
 pub use proof::{CheckpointCommitted, CheckpointLogged, LogDurable, Pace, PagesSynced, RedoPoint};
 pub use recover::{Progress, RecoveryReport};
 pub use store::{Opener, Range, Stats, Store};
+
+/// The examples of the README run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
