@@ -51,7 +51,8 @@ pub enum NamePersistence {
     /// This is all that POSIX promises.
     #[default]
     Independent,
-    /// As [`NamePersistence::Independent`], but the sync of a file makes its own name durable too (btrfs).
+    /// As [`NamePersistence::Independent`], but the sync of a new or renamed file makes its own name durable too, and the names of
+    /// the new directories on its path (btrfs).
     WithFile,
     /// There is one journal: the sync of any directory, and that of a file that is new, was renamed or changed its size, makes
     /// all earlier changes of names durable, and of later ones a crash keeps a prefix (ext4, XFS).

@@ -4,6 +4,8 @@
 //! [`Fault`] plans to fail, and gives the file system as it is after a crash: of everything that was not synced, any part
 //! may have survived. Equal calls under equal seeds have equal results, to the byte.
 //!
+//! The [guide] shows how to test an engine of your own with it.
+//!
 //! # What a crash keeps
 //!
 //! - Of a file's unsynced data, any subset of the 512-byte sectors; of a sector that was written several times, any of its
@@ -91,6 +93,7 @@ mod content;
 mod control;
 mod crash;
 mod fault;
+pub mod guide;
 mod handles;
 mod inode;
 mod names;

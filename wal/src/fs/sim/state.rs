@@ -386,17 +386,23 @@ impl State {
     /// Makes those names durable that the sync of a file makes durable.
     fn commit_names(&mut self, inode: InodeId, has_metadata: bool) -> io::Result<()> {
         let outdated: Vec<InodeId> = match self.volume.config.names {
-            NamePersistence::WithFile => {
-                let node = Node::File(inode);
-                self.unsettled_dirs(|dir| dir.is_name_unsynced(node))
-                    .flat_map(|dir| dir.settle_names_of(node))
-                    .collect()
-            }
+            NamePersistence::WithFile => self.commit_path(Node::File(inode)),
             NamePersistence::Journal if has_metadata => self.unsettled_dirs(|_| true).flat_map(Dir::settle).collect(),
             _ => return Ok(()),
         };
         outdated.into_iter().for_each(|inode| self.collect(inode));
         Ok(())
+    }
+
+    /// Makes the name of a file durable, and those of the new directories that lead to it.
+    fn commit_path(&mut self, mut node: Node) -> Vec<InodeId> {
+        let mut outdated = Vec::new();
+        loop {
+            let parent = self.volume.dirs.iter_mut().find(|(_, dir)| dir.is_name_unsynced(node));
+            let Some((id, dir)) = parent else { return outdated };
+            outdated.extend(Arc::make_mut(dir).settle_names_of(node));
+            node = Node::Dir(*id);
+        }
     }
 
     fn unsettled_dirs(&mut self, wanted: impl Fn(&Dir) -> bool) -> impl Iterator<Item = &mut Dir> {

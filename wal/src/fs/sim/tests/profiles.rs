@@ -148,6 +148,13 @@ fn btrfs_makes_the_own_name_of_a_synced_file_durable_and_no_other() {
     dir.open("1", OpenMode::CreateNew).unwrap();
     dir.open("2", OpenMode::CreateNew).unwrap().sync_all().unwrap();
     assert_eq!(lost(&fs).names("/").unwrap(), ["2"]);
+    fs.create_dir(Path::new("/d")).unwrap();
+    fs.create_dir(Path::new("/d/e")).unwrap();
+    let inner = fs.open_dir(Path::new("/d/e")).unwrap();
+    inner.open("3", OpenMode::CreateNew).unwrap().sync_all().unwrap();
+    inner.open("4", OpenMode::CreateNew).unwrap();
+    assert_eq!(lost(&fs).names("/").unwrap(), ["2", "d/"]);
+    assert_eq!(lost(&fs).names("/d/e").unwrap(), ["3"], "the path to it is durable too");
 }
 
 #[test]
