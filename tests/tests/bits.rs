@@ -1,14 +1,18 @@
-//! Damage of every kind to every bit: it is found, named, and never a silent loss.
+//! Damage of every kind to every bit of a log of 64 KiB in several segments: it is found, named, and never a silent loss.
 //!
-//! `WAL_TEST_DEEP=1` flips every bit and tries every length; otherwise every so many.
+//! `WAL_TEST_DEEP=1` flips every bit and tries every length. Otherwise every bit of every field of the control file, of segment headers and
+//! of frame headers is flipped, and every length next to one is tried; of what lies between, every so many.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use wal::fs::sim::SimFs;
 use wal::inspect::{Depth, Outcome, survey};
 use wal::{Background, Config, Error, ErrorKind, LogReader, Lsn, ManualClock, Record, SyncMode, Wal};
+use wal_tests::settings::is_deep;
+use wal_tests::workers;
 
 const DIR: &str = "/log";
 
@@ -37,12 +41,12 @@ fn write(fs: &SimFs) -> Wal {
             .map(|number| log.append(&vec![number as u8; number * 37 % 400]).expect("an append"))
             .collect()
     };
-    let first = append(0, 30);
+    let first = append(0, 90);
     log.append_batch(&["one", "", "three"]).expect("a batch");
-    let cut = append(30, 20);
+    let cut = append(90, 20);
     log.truncate_before(first[3]).expect("a truncation");
     log.truncate_after(cut[10]).expect("a cut");
-    append(50, 30);
+    append(110, 80);
     log.flush().expect("a flush");
     log
 }
@@ -87,10 +91,6 @@ fn same(one: &[Record], two: &[Record]) -> bool {
     one.len() == two.len() && one.iter().zip(two).all(equal)
 }
 
-fn is_deep() -> bool {
-    std::env::var_os("WAL_TEST_DEEP").is_some_and(|value| value == "1")
-}
-
 fn path(name: &str) -> String {
     format!("{DIR}/{name}")
 }
@@ -105,25 +105,66 @@ fn segment_of(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_suffix(".wal")?, 16).ok()
 }
 
-/// Every bit of every file, or every so many.
-fn bits(fs: &SimFs, stride: u64) -> Vec<(String, u64, u8)> {
-    let stride = if is_deep() { 1 } else { stride };
-    let all = files(fs).into_iter().flat_map(|name| {
-        let bytes = fs.read_file(path(&name)).expect("a file").len() as u64;
-        (0..bytes * 8).map(move |bit| (name.clone(), bit / 8, (bit % 8) as u8))
-    });
-    all.enumerate().filter(|(at, _)| (*at as u64).is_multiple_of(stride)).map(|(_, bit)| bit).collect()
+/// So many bits are passed over where there is no field, and so many lengths. Neither divides eight, so that each bit of a byte has its turn.
+const BIT_STRIDE: u64 = 7;
+const LENGTH_STRIDE: u64 = 5;
+
+/// The bytes of a header, of the control file or a segment, that mean something, by `specs/format.md`, and then some.
+const HEADER_FIELDS: u64 = 160;
+/// The header of a frame and the first bytes of its payload.
+const FRAME_FIELDS: u64 = 24 + 2;
+
+/// Where the fields of each file are.
+fn fields(fs: &SimFs) -> BTreeMap<String, BTreeSet<u64>> {
+    let mut fields: BTreeMap<String, BTreeSet<u64>> =
+        files(fs).into_iter().map(|name| (name, (0..HEADER_FIELDS).collect())).collect();
+    let survey = survey(fs, DIR, Depth::Full, |_| {}).expect("a survey");
+    for record in read_files(fs).expect("a good log") {
+        let of_record = survey.segments.iter().find(|segment| segment_of(&segment.file_name) == Some(record.segment));
+        let segment = of_record.expect("a segment of the log");
+        let offset = 4096 + record.lsn.distance_from(segment.base_lsn.expect("a good segment"));
+        fields.entry(segment.file_name.clone()).or_default().extend(offset..offset + FRAME_FIELDS);
+    }
+    fields
 }
 
-/// Every length that is shorter than the file, or every so many, and one byte less in any case.
-fn lengths(fs: &SimFs, stride: u64) -> Vec<(String, u64)> {
-    let stride = if is_deep() { 1 } else { stride };
-    let all = files(fs).into_iter().flat_map(|name| {
+/// Every bit of every file, or those of the fields and every so many of the others.
+fn bits(fs: &SimFs) -> Vec<(String, u64, u8)> {
+    let fields = fields(fs);
+    let mut chosen = Vec::new();
+    for name in files(fs) {
         let bytes = fs.read_file(path(&name)).expect("a file").len() as u64;
-        let kept = move |length: &u64| length.is_multiple_of(stride) || length + 1 == bytes || *length == 4096;
-        (0..bytes).filter(kept).map(move |length| (name.clone(), length))
+        let is_chosen = |bit: &u64| is_deep() || fields[&name].contains(&(bit / 8)) || bit.is_multiple_of(BIT_STRIDE);
+        chosen.extend((0..bytes * 8).filter(is_chosen).map(|bit| (name.clone(), bit / 8, (bit % 8) as u8)));
+    }
+    chosen
+}
+
+/// Every length that is shorter than the file, or those inside of fields and every so many of the others, and one byte less in any case.
+fn lengths(fs: &SimFs) -> Vec<(String, u64)> {
+    let fields = fields(fs);
+    let mut chosen = Vec::new();
+    for name in files(fs) {
+        let bytes = fs.read_file(path(&name)).expect("a file").len() as u64;
+        let is_special = |length: u64| fields[&name].contains(&length) || length + 1 == bytes || length == 4096;
+        let is_chosen = |length: &u64| is_deep() || is_special(*length) || length.is_multiple_of(LENGTH_STRIDE);
+        chosen.extend((0..bytes).filter(is_chosen).map(|length| (name.clone(), length)));
+    }
+    chosen
+}
+
+/// Does `check` with each item, on all cores, and tells what failed.
+fn check_each<T: Sync>(what: &str, items: &[T], check: impl Fn(&mut Failures, &T) + Sync) {
+    let failures = Mutex::new(Failures::default());
+    let portions: Vec<&[T]> = items.chunks(256).collect();
+    let label = |_: &&[T]| what.to_owned();
+    workers::for_each(&portions, label, |portion| {
+        let mut own = Failures::default();
+        portion.iter().for_each(|item| check(&mut own, item));
+        failures.lock().expect("no worker panics with it").found.append(&mut own.found);
     });
-    all.collect()
+    println!("{what}: {} cases", items.len());
+    failures.into_inner().expect("no worker panics with it").tell();
 }
 
 fn shorten(fs: &SimFs, name: &str, length: u64) {
@@ -235,7 +276,8 @@ fn check_harmless(failures: &mut Failures, fs: &SimFs, records: &[Record], what:
 #[test]
 fn the_logs_are_what_the_tests_take_them_for() {
     let (fs, records) = closed();
-    assert!(files(&fs).len() >= 5, "{:?}", files(&fs));
+    let bytes: usize = files(&fs).iter().map(|name| fs.read_file(path(name)).expect("a file").len()).sum();
+    assert!(files(&fs).len() >= 9 && bytes >= 64 << 10, "{bytes} bytes in {:?}", files(&fs));
     let found = survey(&fs, DIR, Depth::Full, |_| {}).expect("a survey");
     assert!(matches!(found.outcome, Outcome::Clean), "{:?}", found.outcome);
     assert!(same(&read_files(&fs).expect("a good log"), &records));
@@ -252,40 +294,32 @@ fn the_logs_are_what_the_tests_take_them_for() {
 fn every_flipped_bit_of_a_closed_log_is_found() {
     let (fs, records) = closed();
     let used = used_of_all(&fs);
-    let bits = bits(&fs, 13);
-    let mut failures = Failures::default();
-    for (name, offset, bit) in &bits {
+    check_each("flipped bits of a closed log", &bits(&fs), |failures, (name, offset, bit)| {
         let damaged = fs.kill();
         damaged.flip_bit(path(name), *offset, *bit).expect("a bit of the file");
         let what = format!("{name}, byte {offset}, bit {bit}");
         if *offset < used[name] {
-            check_closed(&mut failures, &damaged, &records, name, &what);
+            check_closed(failures, &damaged, &records, name, &what);
         } else {
-            check_harmless(&mut failures, &damaged, &records, &what);
+            check_harmless(failures, &damaged, &records, &what);
         }
-    }
-    println!("{} bits", bits.len());
-    failures.tell();
+    });
 }
 
 #[test]
 fn every_shorter_file_of_a_closed_log_is_found() {
     let (fs, records) = closed();
     let used = used_of_all(&fs);
-    let lengths = lengths(&fs, 3);
-    let mut failures = Failures::default();
-    for (name, length) in &lengths {
+    check_each("lengths of a closed log", &lengths(&fs), |failures, (name, length)| {
         let damaged = fs.kill();
         shorten(&damaged, name, *length);
         let what = format!("{name} of {length} bytes");
         if *length < used[name] {
-            check_closed(&mut failures, &damaged, &records, name, &what);
+            check_closed(failures, &damaged, &records, name, &what);
         } else {
-            check_harmless(&mut failures, &damaged, &records, &what);
+            check_harmless(failures, &damaged, &records, &what);
         }
-    }
-    println!("{} lengths", lengths.len());
-    failures.tell();
+    });
 }
 
 #[test]
@@ -303,34 +337,28 @@ fn every_removed_file_of_a_closed_log_is_found() {
 #[test]
 fn no_flipped_bit_of_a_killed_log_loses_a_witnessed_record_silently() {
     let (fs, records, witnessed) = killed();
-    let bits = bits(&fs, 13);
-    let mut opened = 0;
-    let mut failures = Failures::default();
-    for (name, offset, bit) in &bits {
+    let opened = AtomicU64::new(0);
+    check_each("flipped bits of a killed log", &bits(&fs), |failures, (name, offset, bit)| {
         let damaged = fs.kill();
         damaged.flip_bit(path(name), *offset, *bit).expect("a bit of the file");
         let what = format!("{name}, byte {offset}, bit {bit}");
-        opened += usize::from(check_killed(&mut failures, &damaged, &records, witnessed, &what));
-    }
-    println!("{} bits, {opened} of them in what no witness covers", bits.len());
-    failures.tell();
+        let opens = check_killed(failures, &damaged, &records, witnessed, &what);
+        opened.fetch_add(u64::from(opens), Ordering::Relaxed);
+    });
+    println!("{} of them in what no witness covers", opened.into_inner());
 }
 
 #[test]
 fn no_shorter_file_of_a_killed_log_loses_a_witnessed_record_silently() {
     let (fs, records, witnessed) = killed();
-    let lengths = lengths(&fs, 3);
-    let mut failures = Failures::default();
-    for (name, length) in &lengths {
+    check_each("lengths of a killed log", &lengths(&fs), |failures, (name, length)| {
         let damaged = fs.kill();
         shorten(&damaged, name, *length);
         // The end of the last segment may be gone as a whole, and then nothing behind tells that there was a witness.
         let is_last = files(&fs).iter().rfind(|name| name.ends_with(".wal")) == Some(name);
         let reached = if is_last { witnessed_below(&fs, name, *length) } else { witnessed };
-        check_killed(&mut failures, &damaged, &records, reached.min(witnessed), &format!("{name} of {length} bytes"));
-    }
-    println!("{} lengths", lengths.len());
-    failures.tell();
+        check_killed(failures, &damaged, &records, reached.min(witnessed), &format!("{name} of {length} bytes"));
+    });
 }
 
 /// How many records something outside the bytes at and behind `length` of the last segment proves to be durable.
