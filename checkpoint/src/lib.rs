@@ -62,7 +62,15 @@ pub use proof::{CheckpointCommitted, CheckpointLogged, LogDurable, Pace, PagesSy
 pub use recover::{Progress, RecoveryReport};
 pub use store::{Opener, Range, Stats, Store};
 
-/// The examples of the README run as tests.
+/// The examples of the README and of the guides run as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../specs/guide/quickstart.md")]
+    struct Quickstart;
+
+    #[doc = include_str!("../../specs/guide/database-authors.md")]
+    struct DatabaseAuthors;
+}

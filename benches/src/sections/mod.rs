@@ -6,7 +6,7 @@ mod reading;
 pub mod recovery;
 mod rotation;
 mod sizes;
-mod store;
+pub mod store;
 mod tickets;
 
 use crate::bench::Bench;
