@@ -6,9 +6,9 @@
 //! ```
 //!
 //! [`explore::explore`] takes how to open a log, operations and limits, and returns what it looked at or the first broken promise.
-//! [`faulty`] lets calls fail.
+//! [`faulty`] lets calls fail, [`threads`] has several threads append, truncate and read while images of crashes are taken.
 //!
-//! Everything is deterministic: one thread for each log, a manual clock, a fixed log id, seeds. A failure names the operations, the step, the call, and what survived the crash. `WAL_TEST_SEED` repeats the run with one seed, `WAL_TEST_DEEP=1`
+//! All but [`threads`] is deterministic: one thread for each log, a manual clock, a fixed log id, seeds. A failure names the operations, the step, the call, and what survived the crash. `WAL_TEST_SEED` repeats the run with one seed, `WAL_TEST_DEEP=1`
 //! explores without a limit of time, `WAL_TEST_STATES` sets how many outcomes are looked at for each crash point.
 
 pub mod careless;
@@ -22,6 +22,7 @@ pub mod rng;
 pub mod run;
 pub mod settings;
 pub mod shrink;
+pub mod threads;
 pub mod violation;
 pub mod watchdog;
 pub mod workers;
