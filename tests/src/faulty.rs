@@ -97,6 +97,7 @@ fn errno_of(planned: &Planned) -> Option<i32> {
     match planned.effect {
         Effect::Error(errno::EINTR) if is_transfer => None,
         Effect::Error(errno) | Effect::DoneButError(errno) | Effect::PartialError { errno, .. } => Some(errno),
+        Effect::FlushError(errno) | Effect::WriteBackError(errno) => Some(errno),
         _ => None,
     }
 }
