@@ -142,10 +142,23 @@ Examples:
 Examples:
   walctl truncate orders --before 65536
   walctl truncate orders --before 65536 --apply
+  walctl truncate orders --checkpoint --apply --yes
   walctl truncate orders --after 4096 --apply --yes
 
 {EXITS}"))]
     Truncate(TruncateArgs),
+    /// Make a damaged log openable again, at the price of what is lost.
+    ///
+    /// Shows what is wrong, what is lost and what it would do, and changes nothing, unless `--apply` is given. What is good on both
+    /// sides of damage is kept. What is removed is copied to a quarantine directory inside that of the log first.
+    #[command(after_help = format!("\
+Examples:
+  walctl repair orders
+  walctl repair orders --apply
+  walctl repair orders --apply --yes --format json
+
+{EXITS}"))]
+    Repair(RepairArgs),
     /// Kill writers in mid-commit, show that nothing acknowledged is lost, and measure.
     ///
     /// A record of every mode survives the death of its process. The loss of power is not shown here: it takes a power cut.
@@ -266,14 +279,31 @@ pub(crate) struct TruncateArgs {
     #[arg(env = "WAL_DIR", hide_env_values = true)]
     pub(crate) dir: PathBuf,
     /// Remove the records that begin before this LSN.
-    #[arg(long, value_name = "LSN", conflicts_with = "after", required_unless_present = "after")]
+    #[arg(long, value_name = "LSN", conflicts_with_all = ["after", "checkpoint"], required_unless_present_any = ["after", "checkpoint"])]
     pub(crate) before: Option<Lsn>,
-    /// Remove the records behind the one at this LSN, which stays.
+    /// Remove the records before the last checkpoint that was declared.
+    #[arg(long, conflicts_with = "after")]
+    pub(crate) checkpoint: bool,
+    /// Remove the records behind the one at this LSN, which stays. Their segments are copied to a quarantine first.
     #[arg(long, value_name = "LSN")]
     pub(crate) after: Option<Lsn>,
     /// What happens to the segment in which the new start lies [default: rewrite].
     #[arg(long, value_enum, conflicts_with = "after")]
     pub(crate) policy: Option<PolicyArg>,
+    /// Do it. Asks on a terminal; elsewhere it needs `--yes`.
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Do not ask.
+    #[arg(long, requires = "apply")]
+    pub(crate) yes: bool,
+}
+
+/// `walctl repair`.
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// Directory of the log.
+    #[arg(env = "WAL_DIR", hide_env_values = true)]
+    pub(crate) dir: PathBuf,
     /// Do it. Asks on a terminal; elsewhere it needs `--yes`.
     #[arg(long)]
     pub(crate) apply: bool,

@@ -13,6 +13,7 @@ mod ls;
 mod man;
 mod output;
 mod payload;
+mod repair;
 mod size;
 mod stat;
 mod truncate;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Stat(args) => stat::run(args, ui),
         Command::Verify(args) => verify::run(args, ui),
         Command::Truncate(args) => truncate::run(args, ui),
+        Command::Repair(args) => repair::run(args, ui),
         Command::Demo(args) => demo::run(args, ui),
         Command::Completions(args) => man::completions(args),
         Command::Man(args) => man::man(args),

@@ -1,9 +1,11 @@
 //! `walctl truncate`: shows its plan, and carries it out when told to.
 
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use wal::inspect::{Depth, Outcome};
+use wal::fs::{FileSystem, RealFileSystem};
+use wal::inspect::{Depth, Outcome, SegmentInfo, survey};
+use wal::repair::quarantine;
 use wal::{Boundary, Config, LogReader, Lsn, TruncatePolicy, Truncation, Wal};
 
 use crate::args::{PolicyArg, TruncateArgs};
@@ -11,7 +13,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::log::{Surveyed, is_of_the_log, is_unclean, look, recovery_words};
 use crate::output::{Out, count, say};
 use crate::size::show_bytes;
-use crate::ui::Ui;
+use crate::ui::{Consent, Ui};
 
 /// What is asked for.
 #[derive(Clone, Copy)]
@@ -22,17 +24,12 @@ enum Cut {
 
 /// Runs the command.
 pub(crate) fn run(args: &TruncateArgs, ui: Ui) -> Result<Exit> {
-    let is_asking = args.apply && !args.yes;
-    if is_asking && !io::stdin().is_terminal() {
-        return Err(Failure::usage(
-            "--apply removes records for good and nobody can be asked here: give --yes as well",
-        ));
-    }
-    let cut = cut(args)?;
+    let consent = Consent::new(args.apply, args.yes)?;
     let surveyed = look(&args.dir, Depth::Tail, ui, 1)?;
     if let Some(failure) = surveyed.failure() {
         return Err(failure);
     }
+    let cut = cut(args, &surveyed)?;
     let plan = match cut {
         Cut::Before(lsn, policy) => plan_before(&args.dir, &surveyed, lsn, policy)?,
         Cut::After(lsn) => plan_after(&args.dir, &surveyed, lsn)?,
@@ -40,14 +37,7 @@ pub(crate) fn run(args: &TruncateArgs, ui: Ui) -> Result<Exit> {
     let mut out = Out::new();
     plan.iter().try_for_each(|line| out.line(format_args!("{line}")))?;
     out.finish()?;
-    if !args.apply {
-        if !ui.is_quiet {
-            say(format_args!("walctl: nothing was changed; give --apply to carry it out"));
-        }
-        return Ok(Exit::Fine);
-    }
-    if is_asking && !confirm()? {
-        say(format_args!("walctl: nothing was changed"));
+    if !consent.is_given("Remove these records for good?", ui)? {
         return Ok(Exit::Fine);
     }
     let truncation = apply(&args.dir, cut, &surveyed, ui)?;
@@ -56,15 +46,19 @@ pub(crate) fn run(args: &TruncateArgs, ui: Ui) -> Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn cut(args: &TruncateArgs) -> Result<Cut> {
+fn cut(args: &TruncateArgs, surveyed: &Surveyed) -> Result<Cut> {
     let policy = match args.policy {
         Some(PolicyArg::WholeSegments) => TruncatePolicy::WholeSegments,
         Some(PolicyArg::Rewrite) | None => TruncatePolicy::RewriteBoundary,
     };
+    if args.checkpoint {
+        let lsn = checkpoint(surveyed).ok_or_else(|| refused("no checkpoint was ever declared".to_owned()))?;
+        return Ok(Cut::Before(lsn, policy));
+    }
     match (args.before, args.after) {
         (Some(lsn), None) => Ok(Cut::Before(lsn, policy)),
         (None, Some(lsn)) => Ok(Cut::After(lsn)),
-        _ => Err(Failure::usage("give either --before or --after")),
+        _ => Err(Failure::usage("give one of --before, --checkpoint and --after")),
     }
 }
 
@@ -159,17 +153,9 @@ fn plan_after(dir: &Path, surveyed: &Surveyed, lsn: Lsn) -> Result<Vec<String>> 
             _ => {}
         }
     }
+    plan.push("the segments concerned are copied to a quarantine first".to_owned());
     plan.push("the LSNs of what is removed are not used again".to_owned());
     Ok(plan)
-}
-
-/// Asks on the terminal. The question goes to standard error, so that standard output holds the plan alone.
-fn confirm() -> Result<bool> {
-    let ask = |error| Failure::io("ask on the terminal", error);
-    io::stderr().lock().write_all(b"Remove these records for good? [y/N] ").map_err(ask)?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(ask)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 fn apply(dir: &Path, cut: Cut, surveyed: &Surveyed, ui: Ui) -> Result<Truncation> {
@@ -182,13 +168,27 @@ fn apply(dir: &Path, cut: Cut, surveyed: &Surveyed, ui: Ui) -> Result<Truncation
     }
     let truncation = match cut {
         Cut::Before(lsn, policy) => wal.truncate_before_with(lsn, policy),
-        Cut::After(lsn) => wal.truncate_after(lsn),
+        Cut::After(lsn) => keep(dir, lsn, ui).and_then(|()| wal.truncate_after(lsn)),
     };
     // The log is closed in either case; a refusal is worth more to the caller than a failed close.
     let closed = wal.close();
     let truncation = truncation?;
     closed?;
     Ok(truncation)
+}
+
+/// Copies the segments that a cut behind `lsn` changes or removes into a quarantine, while the lock is held.
+fn keep(dir: &Path, lsn: Lsn, ui: Ui) -> wal::Result<()> {
+    let survey = survey(&RealFileSystem, dir, Depth::Tail, |_| {})?;
+    let is_cut = |segment: &&SegmentInfo| is_of_the_log(segment) && segment.end_lsn.is_none_or(|end| end > lsn);
+    let files: Vec<String> = survey.segments.iter().filter(is_cut).map(|segment| segment.file_name.clone()).collect();
+    let fs: Arc<dyn FileSystem> = Arc::new(RealFileSystem);
+    let report = format!("cut     the records behind the one at LSN {lsn}\n");
+    let name = quarantine(&fs, dir, &files, &report)?;
+    if let Some(name) = name.filter(|_| !ui.is_quiet) {
+        say(format_args!("walctl: what is removed is kept in {}", dir.join(name).display()));
+    }
+    Ok(())
 }
 
 /// Shows what a truncation did.

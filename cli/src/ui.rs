@@ -1,6 +1,6 @@
 //! How a command speaks: in which form, with colours or without, how much, and whether it shows its progress.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anstream::{AutoStream, ColorChoice};
@@ -8,6 +8,8 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{Format, Manners, When};
+use crate::failure::{Failure, Result};
+use crate::output::say;
 
 /// What is right.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
@@ -56,6 +58,48 @@ impl Ui {
         bar.set_style(style.progress_chars("=> "));
         bar.set_message(what);
         Bar { bar, total: AtomicU64::new(0) }
+    }
+}
+
+/// Whether a change may be made: it is shown first, made with `--apply`, and confirmed on a terminal or with `--yes`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Consent {
+    is_applying: bool,
+    is_asking: bool,
+}
+
+impl Consent {
+    /// From the options; without a terminal there is nobody to ask.
+    pub(crate) fn new(apply: bool, yes: bool) -> Result<Consent> {
+        let is_asking = apply && !yes;
+        if is_asking && !io::stdin().is_terminal() {
+            return Err(Failure::usage(
+                "--apply removes data for good and nobody can be asked here: give --yes as well",
+            ));
+        }
+        Ok(Consent { is_applying: apply, is_asking })
+    }
+
+    /// Asks, if somebody is to be asked. The question goes to standard error, so that standard output holds the plan alone.
+    pub(crate) fn is_given(self, question: &str, ui: Ui) -> Result<bool> {
+        if !self.is_applying {
+            if !ui.is_quiet {
+                say(format_args!("walctl: nothing was changed; give --apply to carry it out"));
+            }
+            return Ok(false);
+        }
+        if !self.is_asking {
+            return Ok(true);
+        }
+        let ask = |error| Failure::io("ask on the terminal", error);
+        write!(io::stderr().lock(), "{question} [y/N] ").map_err(ask)?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map_err(ask)?;
+        let is_given = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+        if !is_given {
+            say(format_args!("walctl: nothing was changed"));
+        }
+        Ok(is_given)
     }
 }
 

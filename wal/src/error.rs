@@ -22,7 +22,7 @@ pub enum ErrorKind {
     /// (truncation works on a full disk) and append again.
     Full,
     /// Bytes on disk are not what was written and synced. Nothing was changed. Run `walctl verify`, restore from a
-    /// replica or a backup.
+    /// replica or a backup, or let `walctl repair` save what is left.
     Corruption,
     /// Another handle, in this process or another, has the log open for writing. Close it first.
     InUse,
@@ -234,7 +234,9 @@ impl Error {
     fn advice(&self) -> Option<&'static str> {
         match self.0.kind {
             ErrorKind::Full => Some("free space, for instance by truncating the log, and try again"),
-            ErrorKind::Corruption => Some("run `walctl verify`, and restore from a replica or a backup"),
+            ErrorKind::Corruption => Some(
+                "run `walctl verify`, and restore from a replica or a backup, or see what `walctl repair` would save",
+            ),
             ErrorKind::InUse => Some("close the other handle first"),
             ErrorKind::Poisoned => Some("drop the handle, mend the cause, and open the log again"),
             ErrorKind::UnsupportedVersion => Some("open it with the version that wrote it, or a newer one"),

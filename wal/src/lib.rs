@@ -63,6 +63,7 @@ mod opener;
 mod prepare;
 mod record;
 mod recover;
+pub mod repair;
 mod report;
 mod rewrite;
 mod scan;

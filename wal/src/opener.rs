@@ -189,7 +189,7 @@ impl Opener {
 }
 
 /// Takes the writer's lock. A tool that looks whether a log is in use holds it for an instant, so one refusal is not the last word.
-fn lock(dir: &LogDir) -> Result<Option<Box<dyn LockGuard>>> {
+pub(crate) fn lock(dir: &LogDir) -> Result<Option<Box<dyn LockGuard>>> {
     for _ in 0..LOCK_RETRIES {
         if let Some(lock) = dir.lock()? {
             return Ok(Some(lock));

@@ -4,8 +4,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::{LogDir, LogFile, Temp};
 use crate::lsn::Lsn;
-use crate::record::{clear_continues, restamp};
-use crate::segment::header::{HEADER_BYTES, SegmentHeader};
+use crate::record::{clear_continues, padding_header, restamp};
+use crate::segment::header::SegmentHeader;
 use crate::segment::name;
 use crate::segment::reader::SegmentReader;
 
@@ -29,23 +29,51 @@ pub(crate) fn replacement(
     new: SegmentHeader,
 ) -> Result<Replacement> {
     let end = new.sealed_end.expect("a rewritten segment has an end");
-    assert!(new.segment == old.segment && new.base >= old.base, "{new:?} does not replace {old:?}");
+    assert!(new.base >= old.base, "{new:?} does not replace {old:?}");
+    replacement_of_runs(dir, source, old, new, &[(new.base, end)])
+}
+
+/// As [`replacement`], of some runs of frames in LSN order, none of which overlaps another. Between them and in front of them
+/// there is padding.
+pub(crate) fn replacement_of_runs(
+    dir: &LogDir,
+    source: &LogFile,
+    old: &SegmentHeader,
+    new: SegmentHeader,
+    runs: &[(Lsn, Lsn)],
+) -> Result<Replacement> {
+    let end = new.sealed_end.expect("a rewritten segment has an end");
+    assert!(new.segment == old.segment, "{new:?} does not replace {old:?}");
     let mut last_checksum = 0;
     let temp = dir.write_temp(&name::segment(new.segment), |file| {
         file.write_at(&new.encode(), 0)?;
-        copy_frames(source, old, file, &new, end)?;
+        let mut at = new.base;
+        for &run in runs {
+            if run.0 > at {
+                let padding = padding_header(new.identity(), at, Lsn::ZERO, run.0.distance_from(at));
+                file.write_at(&padding, new.offset_of(at))?;
+            }
+            copy_frames(source, old, file, &new, run)?;
+            at = run.1;
+        }
         last_checksum = verify(file, &new, end)?;
         Ok(())
     })?;
     Ok(Replacement { temp, header: new, last_checksum })
 }
 
-fn copy_frames(source: &LogFile, old: &SegmentHeader, target: &LogFile, new: &SegmentHeader, end: Lsn) -> Result<()> {
+fn copy_frames(
+    source: &LogFile,
+    old: &SegmentHeader,
+    target: &LogFile,
+    new: &SegmentHeader,
+    (from, end): (Lsn, Lsn),
+) -> Result<()> {
     let identity = new.identity();
     let is_restamped = identity != old.identity();
-    let mut reader = SegmentReader::new(source.clone(), *old, new.base, end);
+    let mut reader = SegmentReader::new(source.clone(), *old, from, end);
     let mut pending = Vec::with_capacity(WRITE_BYTES);
-    let mut offset = HEADER_BYTES;
+    let mut offset = new.offset_of(from);
     loop {
         match reader.advance()? {
             Ok((lsn, header)) => {

@@ -21,6 +21,7 @@ const LADDER: &[&[&str]] = &[
     &["follow", "log_reader"],
     &["opener"],
     &["wal"],
+    &["repair"],
     &["lib"],
 ];
 

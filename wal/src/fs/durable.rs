@@ -192,6 +192,14 @@ impl LogDir {
         Ok(Temp { temp, name: name.to_owned() })
     }
 
+    /// The complete replacement of `name` that an earlier process left behind. `renew` writes its bytes again and syncs them, because that
+    /// process may have died before its own sync, or after one that failed.
+    pub(crate) fn adopt_temp(&self, name: &str, renew: impl FnOnce(&LogFile) -> Result<()>) -> Result<Temp> {
+        let temp = name::temp(name);
+        renew(&self.open_file(&temp, OpenMode::Write)?)?;
+        Ok(Temp { temp, name: name.to_owned() })
+    }
+
     /// Renames a synced temp file over its final name and syncs the directory: the one way in which anything is replaced.
     pub fn commit(&self, temp: Temp) -> Result<(), CommitError> {
         #[cfg(feature = "museum")]

@@ -7,6 +7,10 @@ pub(crate) const CONTROL: &str = "control";
 /// The file that is given up when truncation finds the disk full.
 pub(crate) const RESERVE: &str = "reserve";
 
+/// What a repair did, in the quarantine that it made.
+pub(crate) const REPORT: &str = "report.txt";
+
+const QUARANTINE_PREFIX: &str = "quarantine-";
 const SEGMENT_SUFFIX: &str = ".wal";
 const PREPARE_SUFFIX: &str = ".prepare";
 const RECYCLE_SUFFIX: &str = ".recycle";
@@ -45,6 +49,11 @@ pub(crate) fn prepare(number: u64) -> String {
 /// The name under which the removed segment `number` waits to be used again.
 pub(crate) fn recycle(number: u64) -> String {
     format!("{number:0DIGITS$x}{RECYCLE_SUFFIX}")
+}
+
+/// The name of the directory in which repair number `number` keeps what it removes. The log itself takes it for foreign.
+pub(crate) fn quarantine(number: u64) -> String {
+    format!("{QUARANTINE_PREFIX}{number:04}")
 }
 
 /// The name of the unfinished replacement of `name`.
