@@ -3,15 +3,16 @@
 //! It knows nothing of trees. A database with its own pages implements [`Pages`] and uses it with its own log.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use wal::fs::FileSystem;
 use wal::fs::durable::{LogDir, create_dir_durable};
-use wal::{Error, ErrorKind, Lsn, Result, Truncation, Wal};
+use wal::{Error, ErrorKind, Lsn, Result, TruncatePolicy, Truncation, Wal};
 
 use crate::control::{Control, ControlFile};
+use crate::museum::{Bug, Bugs};
 use crate::page::PageId;
 use crate::proof::{CheckpointCommitted, CheckpointLogged, LogDurable, Pace, PagesSynced, RedoPoint};
 
@@ -87,12 +88,27 @@ pub struct CheckpointReport {
 pub struct Checkpointer {
     log: Wal,
     control: ControlFile,
-    /// One checkpoint at a time. Holds the end of the log after the last one.
-    turn: Mutex<Option<Lsn>>,
+    bugs: Bugs,
+    /// The redo point that the control file names, for those who must not wait while it is replaced.
+    redo: AtomicU64,
+    /// One checkpoint at a time. Holds the last one.
+    turn: Mutex<Option<Last>>,
     pacing: Mutex<()>,
-    /// Somebody waits for the running checkpoint, so it does not take its time.
+    /// The running checkpoint was told not to take its time.
     hurries: AtomicBool,
+    /// How many wait for the running checkpoint to end, because they want one at once.
+    waiting: AtomicUsize,
+    /// No checkpoint takes its time any more.
+    never_paces: AtomicBool,
     hurry: Condvar,
+}
+
+/// The last checkpoint.
+#[derive(Debug)]
+struct Last {
+    /// The end of the log after it. Changes that came while it was made are below, so that alone does not mean that nothing is to be done.
+    end: Lsn,
+    committed: CheckpointCommitted,
 }
 
 impl Checkpointer {
@@ -125,23 +141,32 @@ impl Checkpointer {
     /// Goes on from an existing control file, after checking that it and the log belong together.
     pub(crate) fn existing(dir: LogDir, log: Wal, control: Control) -> Result<Checkpointer> {
         crate::recover::check_control(&dir, &log, &control)?;
-        Ok(Checkpointer::with(log, ControlFile::new(dir, control)))
+        Ok(Checkpointer::with(log, ControlFile::existing(dir, control)?))
     }
 
     fn with(log: Wal, control: ControlFile) -> Checkpointer {
         Checkpointer {
             log,
+            redo: AtomicU64::new(control.current().redo.get()),
             control,
+            bugs: Bugs::default(),
             turn: Mutex::new(None),
             pacing: Mutex::new(()),
             hurries: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            never_paces: AtomicBool::new(false),
             hurry: Condvar::new(),
         }
     }
 
+    /// The same checkpointer with the switches of the museum.
+    pub(crate) fn with_bugs(self, bugs: Bugs) -> Checkpointer {
+        Checkpointer { bugs, ..self }
+    }
+
     /// Where redo starts if the program ends now.
     pub fn redo_lsn(&self) -> Lsn {
-        self.control.current().redo
+        Lsn::new(self.redo.load(Ordering::Relaxed))
     }
 
     /// How many checkpoints the store has had.
@@ -156,42 +181,66 @@ impl Checkpointer {
         self.hurry.notify_all();
     }
 
-    /// Makes a checkpoint. Whoever reads and writes goes on meanwhile. If nothing was logged since the last one, nothing is done and `None`
-    /// is returned.
+    /// From now on no checkpoint takes its time, neither the one that is being made nor one that follows.
+    pub(crate) fn never_pace(&self) {
+        let _pacing = self.pacing.lock();
+        self.never_paces.store(true, Ordering::Relaxed);
+        self.hurry.notify_all();
+    }
+
+    /// Waits until no other checkpoint is being made.
+    fn turn(&self, pace: Pace) -> MutexGuard<'_, Option<Last>> {
+        if pace == Pace::Fast {
+            let pacing = self.pacing.lock();
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            self.hurry.notify_all();
+            drop(pacing);
+        }
+        let turn = self.turn.lock();
+        if pace == Pace::Fast {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        turn
+    }
+
+    /// Makes a checkpoint. Whoever reads and writes goes on meanwhile. If nothing was logged since the last one and no page is dirty, no checkpoint is made
+    /// and `None` is returned; what of the log a hold or a full disk kept then is removed if that is possible by now.
     ///
     /// # Errors
     ///
     /// What a step returns. The steps before the control file is replaced leave the last checkpoint in force; the log is kept in any case.
     pub fn run(&self, pages: &dyn Pages, pace: Pace) -> Result<Option<CheckpointReport>> {
-        if pace == Pace::Fast {
-            self.hurry();
-        }
-        let mut last_end = self.turn.lock();
+        let mut last = self.turn(pace);
         self.hurries.store(false, Ordering::Relaxed);
-        if *last_end == Some(self.log.next_lsn()) {
-            return Ok(None);
-        }
         let started = Instant::now();
         // 1. Where redo would have to start, and what has to be written for that.
         let (redo, dirty) = pages.take_redo_point()?;
+        if let Some(last) = last.as_ref().filter(|last| last.end == redo.lsn() && dirty.pages.is_empty()) {
+            return truncate(&last.committed, &self.log).map(|_| None);
+        }
         // 2. The log first.
         let durable = LogDurable::everything(&self.log)?;
         // 3. The pages, in their order.
         let pages_written = self.write(pages, &dirty, &durable, pace)?;
+        let redo = if self.bugs.has(Bug::MarkTakenLate) { RedoPoint::new(self.log.next_lsn()) } else { redo };
         // 4. The page file is synced, once for all that is left.
-        let synced = PagesSynced::after(redo, pages_written, || pages.sync())?;
+        let syncs_late = self.bugs.has(Bug::TruncatedBeforeSync);
+        let synced = PagesSynced::after(redo, pages_written, || if syncs_late { Ok(()) } else { pages.sync() })?;
         // 5. The record of the checkpoint is durable.
         let sequence = self.sequence() + 1;
         let logged = CheckpointLogged::append(&self.log, synced, sequence)?;
+        if self.bugs.has(Bug::TruncatedBeforeCommit) {
+            self.log.truncate_before_with(redo.lsn(), TruncatePolicy::WholeSegments)?;
+        }
         // 6. The control file names it: this commits the checkpoint.
         let committed = CheckpointCommitted::replace(&self.control, &logged)?;
-        *last_end = Some(self.log.next_lsn());
+        self.redo.store(redo.lsn().get(), Ordering::Relaxed);
+        let committed = &last.insert(Last { end: self.log.next_lsn(), committed }).committed;
         // 7. The log before the redo point is not needed any more.
-        let (truncation, truncation_error) = match committed.truncate(&self.log) {
-            Ok(truncation) => (truncation, None),
-            Err(error) if matches!(error.kind(), ErrorKind::Full | ErrorKind::Refused) => (None, Some(error)),
-            Err(error) => return Err(error),
-        };
+        let (truncation, truncation_error) = truncate(committed, &self.log)?;
+        if syncs_late {
+            pages.sync()?;
+        }
         Ok(Some(CheckpointReport {
             sequence,
             redo_lsn: redo.lsn(),
@@ -223,10 +272,86 @@ impl Checkpointer {
     /// Waits until `due`, or until somebody is in a hurry.
     fn wait_until(&self, due: Instant) {
         let mut pacing = self.pacing.lock();
-        while !self.hurries.load(Ordering::Relaxed) {
+        let hurries = || {
+            self.hurries.load(Ordering::Relaxed)
+                || self.never_paces.load(Ordering::Relaxed)
+                || self.waiting.load(Ordering::Relaxed) > 0
+        };
+        while !hurries() {
             if self.hurry.wait_until(&mut pacing, due).timed_out() {
                 return;
             }
         }
+    }
+}
+
+/// Removes what of the log is not needed. That there is no room for it, or that somebody still needs the log, is no failure.
+fn truncate(committed: &CheckpointCommitted, log: &Wal) -> Result<(Option<Truncation>, Option<Error>)> {
+    match committed.truncate(log) {
+        Ok(truncation) => Ok((truncation, None)),
+        Err(error) if matches!(error.kind(), ErrorKind::Full | ErrorKind::Refused) => Ok((None, Some(error))),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::{Sender, channel};
+
+    use wal::fs::RealFileSystem;
+
+    use super::*;
+
+    /// Pages that are always dirty; says when one is written.
+    struct Dirty(Sender<()>);
+
+    impl Pages for Dirty {
+        fn take_redo_point(&self) -> Result<(RedoPoint, DirtyTable)> {
+            let pages = (0..1000).map(|number| (PageId::new(number), Lsn::new(1)));
+            Ok((RedoPoint::new(Lsn::new(4096)), DirtyTable::new(pages.collect())))
+        }
+
+        fn write(&self, pages: &[PageId], _: &LogDurable) -> Result<u64> {
+            self.0.send(()).unwrap_or_default();
+            Ok(pages.len() as u64)
+        }
+
+        fn sync(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn ends_early(hurry: impl FnOnce(&Checkpointer)) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = Wal::open(dir.path().join("log"), wal::Config::default()).expect("a log");
+        let checkpointer = Checkpointer::open(&RealFileSystem, dir.path(), log, 4096).expect("a checkpointer");
+        let checkpointer = Arc::new(checkpointer);
+        let (tell, told) = channel();
+        let paced = Arc::clone(&checkpointer);
+        let hour = Pace::Spread(Duration::from_secs(3600));
+        let thread = std::thread::spawn(move || paced.run(&Dirty(tell), hour));
+        told.recv().expect("the checkpoint writes");
+        hurry(&checkpointer);
+        let report = thread.join().expect("no panic").expect("a checkpoint").expect("there is something to do");
+        assert_eq!(report.pages_written, 1000);
+    }
+
+    #[test]
+    fn a_checkpoint_that_takes_an_hour_ends_at_once_when_it_is_told_to() {
+        ends_early(Checkpointer::hurry);
+    }
+
+    #[test]
+    fn a_checkpoint_that_takes_an_hour_ends_at_once_when_the_store_is_closed() {
+        ends_early(Checkpointer::never_pace);
+    }
+
+    #[test]
+    fn a_checkpoint_that_takes_an_hour_ends_at_once_when_somebody_wants_one_now() {
+        ends_early(|checkpointer| {
+            let (tell, _told) = channel();
+            checkpointer.run(&Dirty(tell), Pace::Fast).expect("a checkpoint").expect("there is something to do");
+        });
     }
 }

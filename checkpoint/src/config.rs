@@ -9,12 +9,16 @@ use crate::page::{PAGE_BYTES_MAX, PAGE_BYTES_MIN};
 /// The smallest pool, in pages: what the operations of some threads need at the same time.
 const POOL_PAGES_MIN: usize = 64;
 
+/// The smallest segment of the log, in pages: a change of the tree's structure is one record, and images of some pages are.
+const SEGMENT_PAGES_MIN: usize = 16;
+
 /// The settings of a store. All but `page_bytes` may change from one open to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 pub struct Config {
-    /// The settings of the log below: among them when a change is acknowledged, and whether a missing store is created.
+    /// The settings of the log below: among them when a change is acknowledged, and whether a missing store is created. Its segments hold at
+    /// least 16 pages.
     pub log: wal::Config,
     /// Size of a page in bytes: 4, 8, 16 or 32 KiB. Decided when the store is created; later the store's own size counts. Default: 8 KiB.
     pub page_bytes: usize,
@@ -56,6 +60,18 @@ impl Config {
         // Records build on one another here: what follows one that a full disk refused could not be replayed.
         self.log.poison_if_write_is_full = true;
         Ok(self)
+    }
+
+    /// The most bytes of page images in one record of the log.
+    pub(crate) fn image_bytes_max(&self, page_bytes: usize) -> Result<usize> {
+        let segment_bytes = self.log.segment_bytes_max as usize;
+        if segment_bytes >= SEGMENT_PAGES_MIN * page_bytes {
+            return Ok(segment_bytes / 2);
+        }
+        let detail = format!(
+            "segment_bytes_max of the log is {segment_bytes}, it must be at least {SEGMENT_PAGES_MIN} pages of {page_bytes} bytes"
+        );
+        Err(Error::new(ErrorKind::Invalid, "use settings", detail))
     }
 
     /// How many pages the pool holds.

@@ -8,6 +8,8 @@ use wal::{Error, ErrorKind, LogId, Lsn, Result};
 
 /// Its name.
 pub(crate) const CONTROL: &str = "checkpoint";
+/// The name of its replacement. Between replacements a file of this name keeps the room that the next one needs on a full disk.
+const ROOM: &str = "checkpoint.tmp";
 const BLOCK_BYTES: usize = 4096;
 const CHECKSUM_AT: usize = BLOCK_BYTES - 4;
 const MAGIC: [u8; 8] = *b"\x89WCP\r\n\x1a\n";
@@ -93,13 +95,15 @@ impl ControlFile {
     }
 
     /// The file that says `current` already.
-    pub(crate) fn new(dir: LogDir, current: Control) -> ControlFile {
-        ControlFile { dir, current: Mutex::new(current) }
+    pub(crate) fn existing(dir: LogDir, current: Control) -> Result<ControlFile> {
+        let file = ControlFile { dir, current: Mutex::new(current) };
+        file.keep_room()?;
+        Ok(file)
     }
 
     /// Creates the file: from then on there is a store.
     pub(crate) fn create(dir: LogDir, control: Control) -> Result<ControlFile> {
-        let file = ControlFile::new(dir, control);
+        let file = ControlFile { dir, current: Mutex::new(control) };
         file.replace(|control| control)?;
         Ok(file)
     }
@@ -115,7 +119,15 @@ impl ControlFile {
         let temp = self.dir.write_temp(CONTROL, |file| file.write_at(&next.encode(), 0))?;
         self.dir.commit(temp)?;
         *current = next;
-        Ok(())
+        self.keep_room()
+    }
+
+    /// Takes the room for the next replacement, which gives it up first. After a replacement the old file has left as much.
+    fn keep_room(&self) -> Result<()> {
+        match self.dir.create_filled(ROOM, |file| file.write_zeros(0, BLOCK_BYTES as u64)) {
+            Err(error) if !error.is_full() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The same store, as it is identified in checksums.

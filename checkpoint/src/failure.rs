@@ -1,6 +1,7 @@
 //! The latch of the first failure.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wal::{Error, ErrorKind, Result};
 
@@ -8,12 +9,16 @@ use wal::{Error, ErrorKind, Result};
 #[derive(Debug, Default)]
 pub(crate) struct Failure {
     first: OnceLock<Error>,
+    is_closed: AtomicBool,
 }
 
 impl Failure {
-    /// Fails if the store is poisoned.
+    /// Fails if the store is poisoned or closed.
     pub(crate) fn check(&self) -> Result<()> {
         match self.first.get() {
+            None if self.is_closed.load(Ordering::Acquire) => {
+                Err(Error::new(ErrorKind::Closed, "use store", "the store was closed"))
+            }
             None => Ok(()),
             Some(first) => Err(Error::poisoned(first)),
         }
@@ -35,6 +40,15 @@ impl Failure {
                 error
             }
         }
+    }
+
+    /// Refuses everything from now on: the files belong to whoever opens the store next.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// Poisons the store, unless it is already.

@@ -4,6 +4,9 @@ use wal::fs::OpenMode;
 use wal::fs::durable::{LogDir, LogFile};
 use wal::{Error, ErrorKind, LogId, Result};
 
+use parking_lot::Mutex;
+
+use crate::museum::{Bug, Bugs};
 use crate::page::{self, Damage, PageId, PageKind};
 use crate::proof::LogDurable;
 
@@ -21,6 +24,9 @@ pub(crate) struct PageFile {
     file: LogFile,
     page_bytes: usize,
     store: LogId,
+    pub(crate) bugs: Bugs,
+    /// The first sync that failed. Held while syncing: the operating system tells an error to one of several concurrent syncs only.
+    failed_sync: Mutex<Option<Error>>,
 }
 
 /// Why a page could not be read.
@@ -48,8 +54,9 @@ impl PageFile {
     }
 
     /// Opens the page file; `None` if it is missing.
-    pub(crate) fn open(dir: &LogDir, store: LogId, page_bytes: usize, mode: OpenMode) -> Result<Option<PageFile>> {
-        Ok(dir.find_file(PAGES, mode)?.map(|file| PageFile { file, page_bytes, store }))
+    pub(crate) fn open(dir: &LogDir, store: LogId, page_bytes: usize, bugs: Bugs) -> Result<Option<PageFile>> {
+        let file = dir.find_file(PAGES, OpenMode::Write)?;
+        Ok(file.map(|file| PageFile { file, page_bytes, store, bugs, failed_sync: Mutex::default() }))
     }
 
     pub(crate) fn page_bytes(&self) -> usize {
@@ -79,6 +86,10 @@ impl PageFile {
     pub(crate) fn read(&self, id: PageId, bytes: &mut [u8]) -> Result<PageKind, ReadError> {
         let read = self.file.read_at(bytes, self.offset(id)).map_err(ReadError::Failed)?;
         bytes[read..].fill(0);
+        if self.bugs.has(Bug::TornPageBelieved) && page::id(bytes) == id {
+            // The same page with the right checksum.
+            page::seal(bytes, self.store);
+        }
         page::check(bytes, self.store, id).map_err(ReadError::Damaged)
     }
 
@@ -117,11 +128,12 @@ impl PageFile {
         self.file.write_at(images, self.offset(first))
     }
 
-    /// Reads a spare page, and says whether it is an image of page `id`.
-    pub(crate) fn read_image(&self, spare: PageId, id: PageId, bytes: &mut [u8]) -> Result<bool> {
+    /// Reads a spare page, and says of which page it is an image.
+    pub(crate) fn read_image(&self, spare: PageId, bytes: &mut [u8]) -> Result<Option<PageId>> {
         let read = self.file.read_at(bytes, self.offset(spare))?;
         bytes[read..].fill(0);
-        Ok(page::check(bytes, self.store, id).is_ok())
+        let id = page::id(bytes);
+        Ok(page::check(bytes, self.store, id).is_ok().then_some(id))
     }
 
     /// Seals a page for this store.
@@ -129,9 +141,17 @@ impl PageFile {
         page::seal(page, self.store);
     }
 
-    /// Makes everything that was written durable. Never tried again after a failure.
+    /// Makes everything that was written durable. Never tried again after a failure: whoever comes later, or waited meanwhile, gets that failure.
     pub(crate) fn sync(&self) -> Result<()> {
+        let mut failed = self.failed_sync.lock();
+        if let Some(first) = &*failed {
+            return Err(Error::poisoned(first));
+        }
         // That a sync ran out of space cannot be mended by making room: what the operating system had accepted is lost.
-        self.file.sync_data().map_err(Error::into_io)
+        let mut result = self.file.sync_data();
+        if result.is_err() && self.bugs.has(Bug::SyncTriedAgain) {
+            result = self.file.sync_data();
+        }
+        result.map_err(|error| failed.insert(error.into_io()).clone())
     }
 }

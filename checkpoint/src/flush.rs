@@ -11,12 +11,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use wal::{AppendOptions, Durability, Lsn, Result, Wal};
 
 use crate::change::{self, IMAGES};
 use crate::failure::Failure;
 use crate::file::PageFile;
+use crate::museum::Bug;
 use crate::page::{self, PageId};
 use crate::pool::{PageRead, Pool};
 use crate::proof::LogDurable;
@@ -34,6 +35,8 @@ pub(crate) struct Flusher {
     pub(crate) failure: Arc<Failure>,
     /// One batch at a time: when the redo point is taken under this lock, every write that relied on an earlier image is over.
     turn: Mutex<Buffers>,
+    /// The most bytes of images in one record: a record has to fit a segment.
+    image_bytes_max: usize,
     /// The newest redo point taken. An image below it may not be there when it is needed.
     redo: AtomicU64,
     pages_written: AtomicU64,
@@ -45,12 +48,16 @@ pub(crate) struct Flusher {
 struct Buffers {
     copies: Vec<u8>,
     images: Vec<u8>,
+    /// Pages whose images are in the spare pages and whose write failed for want of space: they may be torn, so they have to be
+    /// durable in their places before the spare pages are used again.
+    unfinished: Option<Unfinished>,
 }
 
-/// A page on its way to the file.
-struct Flushed {
-    id: PageId,
-    rec_lsn: Lsn,
+/// Copies of pages that have to be written.
+#[derive(Debug)]
+struct Unfinished {
+    ids: Vec<PageId>,
+    copies: Vec<u8>,
 }
 
 /// Where the images of a batch are.
@@ -73,8 +80,16 @@ pub(crate) struct FlushCounts {
 }
 
 impl Flusher {
-    pub(crate) fn new(pool: Arc<Pool>, file: Arc<PageFile>, log: Wal, failure: Arc<Failure>, redo: Lsn) -> Flusher {
+    pub(crate) fn new(
+        pool: Arc<Pool>,
+        file: Arc<PageFile>,
+        log: Wal,
+        failure: Arc<Failure>,
+        redo: Lsn,
+        image_bytes_max: usize,
+    ) -> Flusher {
         Flusher {
+            image_bytes_max,
             pool,
             file,
             log,
@@ -103,10 +118,46 @@ impl Flusher {
         redo
     }
 
+    /// Lets nothing be written any more, when no page is on its way to the file.
+    pub(crate) fn close(&self) {
+        let _turn = self.turn.lock();
+        self.failure.close();
+    }
+
     /// Makes room in the page file for `pages` pages and the spare ones behind them, when no page is on its way to the file. Returns for how
     /// many there is room now.
     pub(crate) fn grow(&self, pages: u64) -> Result<u64> {
-        let _turn = self.turn.lock();
+        let mut turn = self.turn()?;
+        self.grow_file(&mut turn, pages)
+    }
+
+    /// Writes pages to which nothing refers yet, as [`PageFile::write_unreferenced`], after making room for them as [`Flusher::grow`] does.
+    pub(crate) fn write_unreferenced(&self, first: PageId, pages: &mut [u8]) -> Result<u64> {
+        let mut turn = self.turn()?;
+        let end = first.get() + (pages.len() / self.pool.page_bytes()) as u64;
+        let room = self.grow_file(&mut turn, end)?;
+        self.file.write_unreferenced(first, pages)?;
+        Ok(room)
+    }
+
+    /// The right to write to the page file. Whoever waited for it while somebody else failed, or closed the store, does not get it.
+    fn turn(&self) -> Result<MutexGuard<'_, Buffers>> {
+        let turn = self.turn.lock();
+        self.failure.check()?;
+        Ok(turn)
+    }
+
+    /// Ends a batch that the disk had no room for, although its pages have their space: it copies on write.
+    fn finish(&self, turn: &mut Buffers) -> Result<()> {
+        let Some(Unfinished { ids, copies }) = &mut turn.unfinished else { return Ok(()) };
+        self.write(ids, copies, None).and_then(|()| self.file.sync()).map_err(|error| self.failure.judge(error))?;
+        turn.unfinished = None;
+        Ok(())
+    }
+
+    fn grow_file(&self, turn: &mut Buffers, pages: u64) -> Result<u64> {
+        // The spare pages are the last ones, so those that are needed must not become others.
+        self.finish(turn)?;
         let room = match self.file.pages()? {
             room if room >= pages + SPARE_PAGES => room,
             _ => self.file.grow(pages + SPARE_PAGES)?,
@@ -119,7 +170,6 @@ impl Flusher {
     pub(crate) fn flush(&self, pages: &[PageId], waits: bool) -> Result<u64> {
         let (mut at, mut written) = (0, 0);
         while at < pages.len() {
-            self.failure.check()?;
             let end = pages.len().min(at + BATCH_PAGES);
             let (seen, count) = self.flush_batch(&pages[at..end], waits)?;
             at += seen;
@@ -137,14 +187,18 @@ impl Flusher {
     /// Writes the dirty ones among the first of these pages, up to one that somebody else has latched. Returns how many it looked at, which
     /// is at least one, and how many it wrote.
     fn flush_batch(&self, pages: &[PageId], waits: bool) -> Result<(usize, u64)> {
-        let mut turn = self.turn.lock();
-        let Buffers { copies, images } = &mut *turn;
+        let mut turn = self.turn()?;
+        self.finish(&mut turn)?;
+        let Buffers { copies, images, unfinished } = &mut *turn;
         copies.clear();
         images.clear();
         let redo = Lsn::new(self.redo.load(Ordering::Relaxed));
         let mut latched: Vec<(PageId, PageRead<'_>, bool)> = Vec::with_capacity(pages.len());
         let mut seen = 0;
         for id in pages {
+            if !latched.is_empty() && images.len() + self.pool.page_bytes() > self.image_bytes_max {
+                break;
+            }
             // Whoever changes several pages at once latches them in an order of its own, so this waits only while it holds no latch.
             let page = match self.pool.read_to_flush(*id, waits && latched.is_empty()) {
                 Ok(page) => page,
@@ -154,7 +208,7 @@ impl Flusher {
             seen += 1;
             let Some(page) = page.filter(|page| page.rec_lsn() > Lsn::ZERO) else { continue };
             copies.extend_from_slice(page.bytes());
-            let needs_image = page.image_lsn() < redo;
+            let needs_image = page.image_lsn() < redo && !self.file.bugs.has(Bug::ImageLeftOut);
             if needs_image {
                 change::encode_image(images, page.bytes());
             }
@@ -166,26 +220,29 @@ impl Flusher {
         let image_count = latched.iter().filter(|(_, _, needs_image)| *needs_image).count() as u64;
         let images_at = self.submit_images(images, copies)?;
         let image = if let ImagesAt::Log(lsn) = images_at { Some(lsn) } else { None };
-        let flushed: Vec<Flushed> = latched
+        let (ids, rec_lsns): (Vec<PageId>, Vec<Lsn>) = latched
             .into_iter()
-            .map(|(id, page, needs_image)| Flushed {
-                id,
-                rec_lsn: page.begin_flush(&self.pool, image.filter(|_| needs_image)),
-            })
-            .collect();
-        let result = self.write(&flushed, copies, image).and_then(|()| match images_at {
+            .map(|(id, page, needs_image)| (id, page.begin_flush(&self.pool, image.filter(|_| needs_image))))
+            .unzip();
+        let result = self.write(&ids, copies, image).and_then(|()| match images_at {
             // The spare pages protect one batch: it is durable in its place before anything else may be written there.
             ImagesAt::Spare => self.file.sync(),
             ImagesAt::Nowhere | ImagesAt::Log(_) => Ok(()),
         });
-        for page in &flushed {
-            self.pool.end_flush(page.id, result.is_err().then_some(page.rec_lsn));
+        let result = result.map_err(|error| self.failure.judge(error));
+        for (id, rec_lsn) in ids.iter().zip(rec_lsns) {
+            let stays_dirty = result.is_err() && !self.file.bugs.has(Bug::CleanAfterFailedWrite);
+            self.pool.end_flush(*id, stays_dirty.then_some(rec_lsn));
         }
-        result.map_err(|error| self.failure.judge(error))?;
-        self.pages_written.fetch_add(flushed.len() as u64, Ordering::Relaxed);
+        let written = ids.len() as u64;
+        if result.is_err() && images_at == ImagesAt::Spare {
+            *unfinished = Some(Unfinished { ids, copies: std::mem::take(copies) });
+        }
+        result?;
+        self.pages_written.fetch_add(written, Ordering::Relaxed);
         self.images_written.fetch_add(image_count, Ordering::Relaxed);
         self.image_bytes.fetch_add(images.len() as u64, Ordering::Relaxed);
-        Ok((seen, flushed.len() as u64))
+        Ok((seen, written))
     }
 
     /// Logs the images, if there are any. On a full disk they go into the spare pages at the end of the page file instead.
@@ -204,18 +261,24 @@ impl Flusher {
         }
     }
 
-    fn write(&self, flushed: &[Flushed], copies: &mut [u8], image: Option<Lsn>) -> Result<()> {
+    fn prove(&self, newest: Lsn) -> Result<LogDurable> {
+        #[cfg(feature = "museum")]
+        if self.file.bugs.has(Bug::PageBeforeLog) {
+            return Ok(LogDurable::unproven(newest));
+        }
+        LogDurable::through(&self.log, newest)
+    }
+
+    fn write(&self, ids: &[PageId], copies: &mut [u8], image: Option<Lsn>) -> Result<()> {
         let page_bytes = self.pool.page_bytes();
         let newest = copies.chunks_exact(page_bytes).map(page::lsn).max().max(image).unwrap_or(Lsn::ZERO);
-        let proof = LogDurable::through(&self.log, newest)?;
+        let proof = self.prove(newest)?;
         copies.chunks_exact_mut(page_bytes).for_each(|page| self.file.seal(page));
         let mut at = 0;
-        while at < flushed.len() {
-            let run = (at + 1..flushed.len())
-                .take_while(|next| flushed[*next].id.get() == flushed[at].id.get() + (next - at) as u64)
-                .count();
-            let end = at + 1 + run;
-            self.file.write(flushed[at].id, &copies[at * page_bytes..end * page_bytes], &proof)?;
+        while at < ids.len() {
+            let run = (at + 1..ids.len()).take_while(|next| ids[*next].get() == ids[at].get() + (next - at) as u64);
+            let end = at + 1 + run.count();
+            self.file.write(ids[at], &copies[at * page_bytes..end * page_bytes], &proof)?;
             at = end;
         }
         Ok(())

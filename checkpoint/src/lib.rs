@@ -44,6 +44,10 @@ mod control;
 mod failure;
 mod file;
 mod flush;
+#[cfg(feature = "museum")]
+pub mod museum;
+#[cfg(not(feature = "museum"))]
+mod museum;
 mod page;
 mod pool;
 mod proof;

@@ -293,15 +293,24 @@ impl Pool {
         }
     }
 
-    /// The pages that have changes below `before` which the page file does not have. Waits for each page that is being changed, so whatever
-    /// was logged below `before` is seen.
+    /// The pages that have changes below `before` which the page file does not have, or may not have: a page whose write is under way is among
+    /// them, because the write may still fail. Waits for each page that is being changed, so whatever was logged below `before` is seen.
     pub(crate) fn dirty_table(&self, before: Lsn) -> Vec<(PageId, Lsn)> {
         let mut table = Vec::new();
         for frame in &self.frames {
             let page = frame.page.read();
+            if page.id == PageId::NONE {
+                continue;
+            }
+            let is_listed = |rec_lsn: Lsn| rec_lsn > Lsn::ZERO && rec_lsn < before;
             let rec_lsn = frame.rec_lsn();
-            if page.id != PageId::NONE && rec_lsn > Lsn::ZERO && rec_lsn < before {
+            if is_listed(rec_lsn) {
                 table.push((page.id, rec_lsn));
+            } else if frame.is_in_flight.load(Ordering::Acquire) {
+                table.push((page.id, before));
+            } else if is_listed(frame.rec_lsn()) {
+                // Between the two looks its write failed, and it is dirty again.
+                table.push((page.id, frame.rec_lsn()));
             }
         }
         table.sort_unstable();
@@ -440,5 +449,51 @@ impl PageWrite<'_> {
         let pool = self.pool;
         drop(self);
         pool.free.lock().push(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pool with one dirty page.
+    fn pool_with_dirty_page(lsn: u64) -> (Pool, PageId) {
+        let (pool, id) = (Pool::new(4, 4096), PageId::new(3));
+        let empty = pool.take_frame().expect("all frames are free");
+        let (mut page, is_new) = pool.place(id, empty);
+        assert!(is_new);
+        crate::page::node::format_node(page.bytes_mut(), id, 0, PageId::NONE);
+        page.changed(Lsn::new(lsn), false);
+        drop(page);
+        (pool, id)
+    }
+
+    #[test]
+    fn a_page_on_its_way_to_the_file_is_in_the_dirty_table_because_the_write_may_fail() {
+        let (pool, id) = pool_with_dirty_page(100);
+        let before = Lsn::new(200);
+        assert_eq!(pool.dirty_table(before), [(id, Lsn::new(100))]);
+        let rec_lsn = pool.read(id).expect("it is in the pool").begin_flush(&pool, None);
+        assert_eq!(pool.dirty_table(before), [(id, before)], "it is not in the file yet");
+        pool.end_flush(id, Some(rec_lsn));
+        assert_eq!(pool.dirty_table(before), [(id, Lsn::new(100))], "its write failed");
+        pool.read(id).expect("it is in the pool").begin_flush(&pool, None);
+        pool.end_flush(id, None);
+        assert_eq!(pool.dirty_table(before), []);
+        assert_eq!(pool.dirty(), 0);
+    }
+
+    #[test]
+    fn a_page_that_is_dirty_or_on_its_way_to_the_file_is_not_evicted() {
+        let (pool, id) = pool_with_dirty_page(100);
+        let others: Vec<EmptyFrame<'_>> = (0..3).map(|_| pool.take_frame().expect("a free frame")).collect();
+        assert!(pool.take_frame().is_none(), "the page is dirty");
+        pool.read(id).expect("it is in the pool").begin_flush(&pool, None);
+        assert!(pool.take_frame().is_none(), "the page is in flight");
+        pool.end_flush(id, None);
+        let taken = pool.take_frame().expect("the page is clean");
+        assert!(pool.read(id).is_none());
+        pool.give_back(taken);
+        others.into_iter().for_each(|frame| pool.give_back(frame));
     }
 }

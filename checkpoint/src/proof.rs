@@ -39,6 +39,12 @@ impl LogDurable {
         log.flush().map(|durable| LogDurable { through: Lsn::new(durable.get() - 1) })
     }
 
+    /// Claims it without looking, for [`Bug::PageBeforeLog`](crate::museum::Bug::PageBeforeLog).
+    #[cfg(feature = "museum")]
+    pub(crate) fn unproven(lsn: Lsn) -> LogDurable {
+        LogDurable { through: lsn }
+    }
+
     /// Whether a page with this LSN may be written.
     pub fn covers(&self, page_lsn: Lsn) -> bool {
         page_lsn <= self.through
@@ -134,7 +140,7 @@ impl CheckpointCommitted {
     ///
     /// As [`Wal::declare_checkpoint`] and [`Wal::truncate_before_with`], but for a hold that keeps the log: then nothing is removed
     /// and `None` is returned.
-    pub fn truncate(self, log: &Wal) -> Result<Option<Truncation>> {
+    pub fn truncate(&self, log: &Wal) -> Result<Option<Truncation>> {
         log.declare_checkpoint(self.redo)?;
         let oldest_hold = log.holds().first().map(|hold| hold.lsn);
         let before = oldest_hold.map_or(self.redo, |hold| hold.min(self.redo));

@@ -15,8 +15,10 @@ use crate::change::{self, CHANGES, CHECKPOINT, CheckpointRecord, IMAGES, Logged,
 use crate::control::{CONTROL, Control, ControlFile};
 use crate::file::ReadError;
 use crate::flush::Flusher;
+use crate::museum::Bug;
 use crate::page::{self, PageId};
 use crate::pool::{EmptyFrame, PageWrite};
+use crate::proof::LogDurable;
 use crate::spare;
 
 /// Records between two calls of the progress callback.
@@ -120,9 +122,36 @@ impl<'a> Redo<'a> {
         Redo { flusher, from, end, images: None, report }
     }
 
+    /// Puts the images in the spare pages into their places, durably, where those are torn. From then on the spare pages may be used again, and if
+    /// the disk is still full recovery itself has to.
+    fn restore_from_spares(&mut self) -> Result<()> {
+        let file = &self.flusher.file;
+        let mut restored = 0;
+        for (id, mut image) in spare::images(file)? {
+            // What is older than the redo point was durable in its place when the redo point was committed.
+            let restores_all = file.bugs.has(Bug::StaleCopyRestored);
+            if page::lsn(&image) < self.from && !restores_all {
+                continue;
+            }
+            match file.read(id, &mut vec![0; file.page_bytes()]) {
+                Ok(_) if restores_all => {}
+                Ok(_) => continue,
+                Err(ReadError::Failed(error)) => return Err(error),
+                Err(ReadError::Damaged(_)) => {}
+            }
+            let proof = LogDurable::through(&self.flusher.log, page::lsn(&image))?;
+            file.seal(&mut image);
+            file.write(id, &image, &proof)?;
+            restored += 1;
+        }
+        self.report.pages_restored += restored;
+        if restored > 0 { file.sync() } else { Ok(()) }
+    }
+
     /// Brings all pages up to the end of the log, in memory.
     pub(crate) fn run(mut self, progress: &dyn Fn(Progress)) -> Result<RecoveryReport> {
         let started = Instant::now();
+        self.restore_from_spares()?;
         let log = self.flusher.log.clone();
         let mut reader = log.reader(self.from)?;
         while let Some(record) = reader.next_record()? {
@@ -227,18 +256,13 @@ impl<'a> Redo<'a> {
         }
     }
 
-    /// The newest image of a page: in the log since the redo point, or among the spare pages.
+    /// The newest image of a page in the log since the redo point.
     fn image(&mut self, id: PageId) -> Result<Option<Vec<u8>>> {
         if self.images.is_none() {
             self.images = Some(self.index_images()?);
         }
         let place = self.images.as_ref().and_then(|images| images.get(&id)).copied();
-        let spare = spare::find(&self.flusher.file, id)?.filter(|spare| page::lsn(spare) >= self.from);
-        match (place, spare) {
-            (Some(place), Some(spare)) if page::lsn(&spare) > place.page_lsn => Ok(Some(spare)),
-            (Some(place), _) => self.read_image(id, place).map(Some),
-            (None, spare) => Ok(spare),
-        }
+        place.map(|place| self.read_image(id, place)).transpose()
     }
 
     fn index_images(&self) -> Result<HashMap<PageId, Place>> {

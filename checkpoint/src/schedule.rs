@@ -87,20 +87,21 @@ impl Drop for Schedule {
 impl Signal {
     fn run(&self, core: &Core) {
         let mut last = Instant::now();
+        let mut due = last + core.config.checkpoint_interval;
         loop {
-            let due = last + core.config.checkpoint_interval;
             if !self.wait(due) {
                 return;
             }
             let since = last.elapsed().min(core.config.checkpoint_interval);
             last = Instant::now();
+            due = last + core.config.checkpoint_interval;
             let result = core.checkpoint(Pace::Spread(since / 2));
             self.is_due.store(false, Ordering::Relaxed);
             match result {
                 Ok(_) => self.state.lock().last_error = None,
                 Err(error) if error.kind() == ErrorKind::Full => {
                     self.state.lock().last_error = Some(error);
-                    last = Instant::now() + RETRY - core.config.checkpoint_interval.min(RETRY);
+                    due = Instant::now() + RETRY;
                 }
                 // The store is poisoned or closed; whoever uses it learns that there.
                 Err(_) => return,

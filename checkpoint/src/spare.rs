@@ -4,6 +4,8 @@
 //! A spare page holds the image of another page, under that page's number, so as a page of its own it never passes for what it is not. A
 //! batch of images is synced before its pages are overwritten in place, and those are synced before anything else is written to the file.
 
+use std::collections::BTreeMap;
+
 use wal::{Error, ErrorKind, Lsn, Result};
 
 use crate::file::PageFile;
@@ -28,16 +30,18 @@ pub(crate) fn write(flusher: &Flusher, copies: &[u8]) -> Result<()> {
     flusher.file.sync().map_err(|error| flusher.failure.judge(error))
 }
 
-/// The newest image of a page among the spare pages.
-pub(crate) fn find(file: &PageFile, id: PageId) -> Result<Option<Vec<u8>>> {
+/// The newest image of each page of which there is one among the spare pages.
+pub(crate) fn images(file: &PageFile) -> Result<BTreeMap<PageId, Vec<u8>>> {
     let pages = file.pages()?;
-    let mut newest: Option<Vec<u8>> = None;
-    for spare in pages.saturating_sub(SPARE_PAGES)..pages {
+    let first = pages.saturating_sub(SPARE_PAGES);
+    let mut images: BTreeMap<PageId, Vec<u8>> = BTreeMap::new();
+    for spare in first..pages {
         let mut bytes = vec![0; file.page_bytes()];
-        let is_image = file.read_image(PageId::new(spare), id, &mut bytes)?;
-        if is_image && newest.as_ref().is_none_or(|newest| page::lsn(newest) < page::lsn(&bytes)) {
-            newest = Some(bytes);
+        let Some(id) = file.read_image(PageId::new(spare), &mut bytes)? else { continue };
+        let is_newer = images.get(&id).is_none_or(|other| page::lsn(other) < page::lsn(&bytes));
+        if id.get() < first && is_newer {
+            images.insert(id, bytes);
         }
     }
-    Ok(newest)
+    Ok(images)
 }

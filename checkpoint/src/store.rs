@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wal::fs::durable::{LogDir, create_dir_durable};
-use wal::fs::{FileSystem, OpenMode, RealFileSystem};
+use wal::fs::{FileSystem, RealFileSystem};
 use wal::{Background, Clock, Error, ErrorKind, Lsn, Result, Ticket, Wal};
 
 use crate::batch::{Batch, WriteOptions};
@@ -17,6 +17,7 @@ use crate::control::ControlFile;
 use crate::failure::Failure;
 use crate::file::{PAGES, PageFile};
 use crate::flush::Flusher;
+use crate::museum::{Bug, Bugs};
 use crate::page::node::{self, format_node};
 use crate::page::{self, Meta, PageId};
 use crate::pool::Pool;
@@ -35,6 +36,7 @@ pub struct Opener {
     fs: Arc<dyn FileSystem>,
     clock: Option<Arc<dyn Clock>>,
     log_id: Option<[u8; 16]>,
+    bugs: Bugs,
     progress: Box<dyn Fn(Progress)>,
 }
 
@@ -64,6 +66,13 @@ struct Handle {
     schedule: Schedule,
     core: Arc<Core>,
     report: RecoveryReport,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // The schedule is dropped next and waits for its thread.
+        self.core.checkpointer.never_pace();
+    }
 }
 
 /// What the store's own thread and its callers share.
@@ -132,6 +141,14 @@ impl Opener {
         self
     }
 
+    /// Switches on bugs of the museum. For tests of the tests.
+    #[cfg(feature = "museum")]
+    #[must_use]
+    pub fn bugs(mut self, bugs: Bugs) -> Opener {
+        self.bugs = bugs;
+        self
+    }
+
     /// Called now and then while the log is replayed.
     #[must_use]
     pub fn on_progress(mut self, progress: impl Fn(Progress) + 'static) -> Opener {
@@ -168,18 +185,21 @@ impl Opener {
             }
             None => (true, create(&dir, &log, &config)?, config.page_bytes),
         };
-        let file = PageFile::open(&dir, log.log_id(), page_bytes, OpenMode::Write)?.ok_or_else(|| {
+        let file = PageFile::open(&dir, log.log_id(), page_bytes, self.bugs)?.ok_or_else(|| {
             Error::new(ErrorKind::Corruption, "open store", "the page file is missing").at_path(dir.path_of(PAGES))
         })?;
         let pool = Arc::new(Pool::new(config.pool_pages(page_bytes)?, page_bytes));
         let failure = Arc::new(Failure::default());
         let redo = checkpointer.redo_lsn();
-        let flusher = Flusher::new(Arc::clone(&pool), Arc::new(file), log.clone(), Arc::clone(&failure), redo);
+        let image_bytes_max = config.image_bytes_max(page_bytes)?;
+        let flusher =
+            Flusher::new(Arc::clone(&pool), Arc::new(file), log.clone(), Arc::clone(&failure), redo, image_bytes_max);
         let flusher = Arc::new(flusher);
         let mut report = Redo::new(&flusher, redo).run(&*self.progress)?;
         report.created = created;
         let meta = read_meta(&pool, &flusher)?;
         let tree = Tree::new(pool, flusher, log, Arc::clone(&failure), meta)?;
+        let checkpointer = checkpointer.with_bugs(self.bugs);
         let core = Core { tree, checkpointer, failure, config, path: path.to_owned() };
         if report.records > 0 {
             let checkpoint = core.checkpoint(Pace::Fast)?;
@@ -242,7 +262,11 @@ impl Pages for Core {
 
     fn sync(&self) -> Result<()> {
         self.failure.check()?;
-        self.tree.flusher.file.sync().map_err(|error| self.failure.judge(error))
+        let file = &self.tree.flusher.file;
+        match file.sync() {
+            Err(_) if file.bugs.has(Bug::FailedSyncIgnored) => Ok(()),
+            result => result.map_err(|error| self.failure.judge(error)),
+        }
     }
 }
 
@@ -274,7 +298,14 @@ impl Store {
 
     /// An [`Opener`], to set more than the settings.
     pub fn opener(config: Config) -> Opener {
-        Opener { config, fs: Arc::new(RealFileSystem), clock: None, log_id: None, progress: Box::new(|_| ()) }
+        Opener {
+            config,
+            fs: Arc::new(RealFileSystem),
+            clock: None,
+            log_id: None,
+            bugs: Bugs::default(),
+            progress: Box::new(|_| ()),
+        }
     }
 
     fn core(&self) -> &Core {
@@ -551,9 +582,16 @@ impl Store {
     ///
     /// As [`Store::checkpoint`] and [`Wal::close`]. The log is closed in any case, and nothing that was acknowledged is lost.
     pub fn close(&self) -> Result<()> {
+        let core = self.core();
+        if core.failure.is_closed() {
+            return core.log().close();
+        }
+        core.checkpointer.never_pace();
         self.handle.schedule.stop();
-        let checkpoint = self.core().checkpoint(Pace::Fast);
-        let closed = self.core().log().close();
+        let checkpoint = core.checkpoint(Pace::Fast);
+        // Nothing is written to the page file once the log gives up its lock.
+        core.tree.flusher.close();
+        let closed = core.log().close();
         checkpoint?;
         closed
     }

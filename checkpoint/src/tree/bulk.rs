@@ -57,9 +57,8 @@ impl Writer<'_> {
 
     fn write(&mut self) -> Result<()> {
         let next = self.next_page();
-        let room = self.tree.flusher.grow(next.get())?;
+        let room = self.tree.flusher.write_unreferenced(self.first, &mut self.bytes)?;
         self.tree.room.fetch_max(room, std::sync::atomic::Ordering::Relaxed);
-        self.tree.flusher.file.write_unreferenced(self.first, &mut self.bytes)?;
         self.first = next;
         self.bytes.clear();
         Ok(())

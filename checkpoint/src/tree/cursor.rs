@@ -7,7 +7,9 @@ use std::ops::Bound;
 use wal::Result;
 
 use super::{Stop, Tree};
+use crate::page::PageId;
 use crate::page::node::{self, Value};
+use crate::pool::PageRead;
 
 /// Values of one leaf are read up to this many bytes at once.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
@@ -99,7 +101,30 @@ impl Cursor {
     }
 }
 
+/// A leaf, latched or copied.
+enum Leaf<'a> {
+    Latched(PageRead<'a>),
+    Copied(Vec<u8>),
+}
+
+impl Leaf<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Leaf::Latched(page) => page.bytes(),
+            Leaf::Copied(bytes) => bytes,
+        }
+    }
+}
+
 impl Tree {
+    /// A leaf to read entries from. If missing pages are read `inline` it is a copy: reading a page may mean to wait for the flusher, which in turn
+    /// waits for latches. The caller holds the tree's lock, so values in overflow pages stay where they are.
+    fn leaf(&self, id: PageId, inline: bool) -> Result<Leaf<'_>, Stop> {
+        let leaf = self.read(id, inline)?;
+        self.check_leaf(id, leaf.bytes())?;
+        Ok(if inline { Leaf::Copied(leaf.bytes().to_vec()) } else { Leaf::Latched(leaf) })
+    }
+
     /// Entries from the low end of a range.
     fn chunk_up(&self, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Result<Chunk> {
         self.retry(|inline| {
@@ -116,8 +141,7 @@ impl Tree {
                 }
                 index
             })?;
-            let leaf = self.read(id, inline)?;
-            self.check_leaf(id, leaf.bytes())?;
+            let leaf = self.leaf(id, inline)?;
             let bytes = leaf.bytes();
             let slots = first_slot(bytes, low)..end_slot(bytes, high);
             let (entries, is_whole) = self.entries(bytes, slots, inline)?;
@@ -148,8 +172,7 @@ impl Tree {
                 }
                 index
             })?;
-            let leaf = self.read(id, inline)?;
-            self.check_leaf(id, leaf.bytes())?;
+            let leaf = self.leaf(id, inline)?;
             let bytes = leaf.bytes();
             let slots = (first_slot(bytes, low)..end_slot(bytes, high)).rev();
             let (mut entries, is_whole) = self.entries(bytes, slots, inline)?;

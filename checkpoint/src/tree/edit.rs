@@ -414,7 +414,13 @@ impl<'t> Edit<'t> {
             let missing = self.copies.keys().filter(|id| pool.read(**id).is_none()).count();
             // Frames are taken before anything is latched, because taking one may mean to flush others.
             while empty.len() < missing {
-                empty.push(self.tree.take_frame()?);
+                match self.tree.take_frame() {
+                    Ok(frame) => empty.push(frame),
+                    Err(error) => {
+                        empty.into_iter().for_each(|frame| pool.give_back(frame));
+                        return Err(error);
+                    }
+                }
             }
             // If a page was evicted since they were counted there is one frame too few.
             if let Some(latched) = self.try_latch(&mut empty) {

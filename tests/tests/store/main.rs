@@ -1,5 +1,9 @@
 //! The store of the crate `checkpoint`: what it promises, on a simulated file system that crashes and fails, and against a model.
 
+mod catalogue;
 mod crash;
+mod disk_full;
+mod gate;
 mod model;
+mod races;
 mod world;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use checkpoint::museum::Bugs;
 use checkpoint::{Batch, Config, Store};
+use wal::fs::FileSystem;
 use wal::fs::sim::SimFs;
 use wal::{Background, ManualClock, Result, SyncMode};
 use wal_tests::rng::Rng;
@@ -102,11 +104,18 @@ pub fn config(mode: SyncMode) -> Config {
 
 /// Opens the store.
 pub fn open(fs: &SimFs, config: &Config) -> Result<Store> {
-    Store::opener(config.clone())
-        .file_system(Arc::new(fs.clone()))
-        .clock(Arc::new(ManualClock::default()))
-        .log_id([7; 16])
-        .open(DIR)
+    open_broken(Arc::new(fs.clone()), config, Bugs::NONE)
+}
+
+/// Opens the store with bugs of the museum.
+pub fn open_broken(fs: Arc<dyn FileSystem>, config: &Config, bugs: Bugs) -> Result<Store> {
+    let opener = Store::opener(config.clone()).file_system(fs).bugs(bugs);
+    opener.clock(Arc::new(ManualClock::default())).log_id([7; 16]).open(DIR)
+}
+
+/// The name of a numbered key.
+pub fn key(number: u64) -> Vec<u8> {
+    format!("key-{number:06}").into_bytes()
 }
 
 /// Makes an operation on the store.

@@ -1,0 +1,187 @@
+//! A full disk: reads go on, writes are refused with a typed error, a checkpoint works by way of the spare pages and makes room, and a crash
+//! anywhere in all that loses nothing.
+
+use checkpoint::Store;
+use wal::fs::sim::{CrashPlan, Operation, SimConfig, SimFs};
+use wal::{ErrorKind, SyncMode};
+use wal_tests::rng::Rng;
+use wal_tests::watchdog::Watchdog;
+
+use crate::world::{DIR, Model, config, content, key, open};
+
+const PAGE: u64 = 4 << 10;
+const SPARE_PAGES: u64 = 16;
+/// Room for the log. A checkpoint frees whole segments only, so there have to be some.
+const LOG_ROOM: u64 = 256 << 10;
+const KEYS: u64 = 4000;
+
+/// A store with more pages than the pool holds, on a disk that has room for a few more segments of the log.
+fn store_on_full_disk(seed: u64, copy_on_write: bool) -> (SimFs, Store, Model) {
+    let mut sim = SimConfig::default();
+    (sim.seed, sim.copy_on_write) = (seed, copy_on_write);
+    let fs = SimFs::with_config(sim);
+    let store = open(&fs, &config(SyncMode::Sync)).expect("a new store opens");
+    let model: Model = (0..KEYS).map(|number| (key(number), vec![number as u8; 100])).collect();
+    store.bulk_load(model.iter()).expect("the load works");
+    store.checkpoint().expect("a checkpoint works");
+    assert!(store.stats().page_count > 2 * store.stats().pool_pages, "{:?}", store.stats());
+    let used = fs.space_used();
+    fs.configure(|config| config.capacity = Some(used + LOG_ROOM));
+    (fs, store, model)
+}
+
+/// Changes random keys until the disk is full. Returns how many were changed.
+fn fill(store: &Store, model: &mut Model, rng: &mut Rng) -> u64 {
+    for count in 0.. {
+        let (key, value) = (key(rng.below(KEYS)), vec![rng.number() as u8; 100]);
+        match store.put(&key, &value) {
+            Ok(()) => drop(model.insert(key, value)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+                return count;
+            }
+        }
+    }
+    unreachable!("the disk has an end")
+}
+
+/// How many of the writes that were traced went into the spare pages.
+fn spare_writes(fs: &SimFs) -> usize {
+    let len = fs.read_file(format!("{DIR}/pages")).expect("the page file is there").len() as u64;
+    let first = len - SPARE_PAGES * PAGE;
+    let is_spare = |event: &wal::fs::sim::Event| {
+        event.operation == Operation::Write && event.path.ends_with("/pages") && event.offset >= first
+    };
+    fs.take_trace().iter().filter(|event| is_spare(event)).count()
+}
+
+#[test]
+fn on_a_full_disk_reads_go_on_and_a_checkpoint_makes_room() {
+    let watchdog = Watchdog::start();
+    for seed in 0..4 {
+        watchdog.beat(|| format!("seed {seed}"));
+        let (fs, store, mut model) = store_on_full_disk(seed, false);
+        let mut rng = Rng::new(seed);
+        for round in 0..4 {
+            let changed = fill(&store, &mut model, &mut rng);
+            assert!(changed > 0, "seed {seed}, round {round}: there is no room after a checkpoint");
+            let refused = store.put(key(1), [0; 900]).expect_err("there is no room for a longer record either");
+            assert_eq!(refused.kind(), ErrorKind::Full);
+            fs.record_trace(true);
+            // More pages than the pool holds are read, so dirty ones have to leave it.
+            assert!(content(&store).expect("reads go on") == model, "seed {seed}, round {round}");
+            let report = store.checkpoint().expect("a checkpoint works").expect("there is something to do");
+            assert!(report.truncation_error.is_none(), "{report:?}");
+            assert!(spare_writes(&fs) > 0, "seed {seed}, round {round}: the spare pages were not needed");
+            fs.record_trace(false);
+            assert!(content(&store).expect("reads go on") == model, "seed {seed}, round {round}");
+        }
+        store.close().expect("a full disk does not keep a store from closing");
+        let store = open(&fs, &config(SyncMode::Sync)).expect("it opens on a full disk");
+        assert!(content(&store).expect("reads go on") == model, "seed {seed}, opened again");
+    }
+}
+
+/// Opens a store, giving the disk as little room as the open needs: the log wants a new segment.
+fn open_with_little_room(fs: &SimFs) -> wal::Result<Store> {
+    loop {
+        match open(fs, &config(SyncMode::Sync)) {
+            Err(error) if error.is_full() => {
+                fs.configure(|config| config.capacity = config.capacity.map(|bytes| bytes + PAGE));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The store holds exactly this, and goes on.
+fn check(fs: &SimFs, model: &Model, nested: u32, place: &str) -> u64 {
+    let recovering = fs.kill();
+    let store = open_with_little_room(fs).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let found = content(&store).unwrap_or_else(|error| panic!("{place}: {error}"));
+    assert!(found == *model, "{place}: {} entries, not {}", found.len(), model.len());
+    drop(store);
+    if nested == 0 {
+        return 1;
+    }
+    recovering.keep_crash_points(true);
+    drop(open_with_little_room(&recovering));
+    let points = recovering.take_crash_points();
+    let mut states = 1;
+    for (call, point) in points.iter().step_by(1 + points.len() / 8) {
+        let plan = CrashPlan::random(*call).with_torn_sectors();
+        states += check(&point.crash(&plan), model, nested - 1, &format!("{place}, recovery crashed before {call}"));
+    }
+    states
+}
+
+#[test]
+fn a_crash_at_any_call_of_a_checkpoint_on_a_full_disk_loses_nothing() {
+    let watchdog = Watchdog::start();
+    let mut states = 0;
+    for seed in 0..2 {
+        let (fs, store, mut model) = store_on_full_disk(seed, false);
+        fill(&store, &mut model, &mut Rng::new(seed));
+        fs.record_trace(true);
+        fs.keep_crash_points(true);
+        store.checkpoint().expect("a checkpoint works");
+        assert!(spare_writes(&fs) > 0, "seed {seed}: the spare pages were not needed");
+        let points = fs.take_crash_points();
+        println!("seed {seed}: {} calls", points.len());
+        for (call, point) in points {
+            watchdog.beat(|| format!("seed {seed}, call {call}"));
+            for plan in 0..3 {
+                let nested = u32::from((call + plan).is_multiple_of(7));
+                let place = format!("seed {seed}, crashed before call {call}, outcome {plan}");
+                let plan = CrashPlan::random(call ^ (plan << 20) ^ seed).with_torn_sectors();
+                states += check(&point.crash(&plan), &model, nested, &place);
+            }
+            states += check(&point.crash(&CrashPlan::keep_nothing()), &model, 0, &format!("call {call}, nothing kept"));
+        }
+    }
+    println!("{states} crash states");
+}
+
+#[test]
+fn on_a_full_disk_that_copies_on_write_nothing_acknowledged_is_lost() {
+    let watchdog = Watchdog::start();
+    for seed in 0..6 {
+        watchdog.beat(|| format!("seed {seed}"));
+        let (fs, store, mut model) = store_on_full_disk(seed, true);
+        let used = fs.space_used();
+        let mut rng = Rng::new(seed);
+        for extra in [64 << 10, 8 << 10, 0] {
+            fs.configure(|config| config.capacity = Some(used + extra));
+            for _ in 0..200 {
+                let (key, value) = (key(rng.below(KEYS)), vec![rng.number() as u8; 100]);
+                match store.put(&key, &value) {
+                    Ok(()) => drop(model.insert(key, value)),
+                    Err(error) if error.is_full() => break,
+                    Err(error) => {
+                        assert!(error.is_poisoned() || error.io_error().is_some(), "seed {seed}: {error}");
+                        break;
+                    }
+                }
+            }
+            drop(store.checkpoint());
+            for number in (0..KEYS).step_by(50) {
+                match store.get(key(number)) {
+                    Ok(found) => assert!(found.is_some(), "seed {seed}: key {number}"),
+                    Err(error) => assert!(error.is_full() || error.is_poisoned(), "seed {seed}: {error}"),
+                }
+            }
+        }
+        for plan in 0..4 {
+            let crashed = fs.crash(&CrashPlan::random(seed ^ (plan << 9)).with_torn_sectors());
+            // Somebody makes room, as this file system cannot change anything without.
+            crashed.configure(|config| config.capacity = None);
+            let store = open(&crashed, &config(SyncMode::Sync)).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let mut found = content(&store).expect("it can be read");
+            // What was refused or failed last may be there.
+            let unsure: Vec<_> = found.iter().filter(|(key, value)| model.get(*key) != Some(value)).collect();
+            assert!(unsure.len() <= 1, "seed {seed}, outcome {plan}: {} entries differ", unsure.len());
+            found.retain(|key, value| model.get(key) == Some(value));
+            assert!(found.len() + 1 >= model.len(), "seed {seed}, outcome {plan}");
+        }
+    }
+}

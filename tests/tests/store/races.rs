@@ -1,0 +1,125 @@
+//! Two things at the same time, one put into the middle of the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use checkpoint::museum::Bugs;
+use wal::fs::sim::{CrashPlan, Fault, Operation, SimFs, errno};
+use wal::{ErrorKind, SyncMode};
+use wal_tests::watchdog::Watchdog;
+
+use crate::gate::GateFs;
+use crate::world::{config, content, key, open, open_broken};
+
+#[test]
+fn when_two_need_a_sync_of_the_page_file_and_it_fails_neither_takes_it_for_done() {
+    let watchdog = Watchdog::start();
+    watchdog.beat(|| "two syncs".to_owned());
+    let fs = SimFs::new(1);
+    let gate = GateFs::new(&fs);
+    let store = open_broken(Arc::new(gate.clone()), &config(SyncMode::Sync), Bugs::NONE).expect("a new store opens");
+    store.put("gone", "again").expect("a put works");
+    store.delete("gone").expect("a delete works");
+    fs.plan(Fault::error(errno::EIO).on(Operation::SyncData).name("pages"));
+    // When the checkpoint is about to sync, a bulk load wants a sync too. The operating system tells only one of them.
+    let (tell, told) = mpsc::channel();
+    let (other, has_come) = (store.clone(), AtomicBool::new(false));
+    gate.watch(move |call| {
+        if call.operation != Operation::SyncData || call.name != "pages" || call.is_over {
+            return;
+        }
+        if !has_come.swap(true, Ordering::SeqCst) {
+            let (other, tell) = (other.clone(), tell.clone());
+            let (end, ended) = mpsc::channel();
+            std::thread::spawn(move || {
+                let result = other.bulk_load([("a", "1"), ("b", "2")]);
+                end.send(()).unwrap_or_default();
+                tell.send(result).unwrap_or_default();
+            });
+            // It may end now, or have to wait for this sync.
+            ended.recv_timeout(Duration::from_millis(300)).unwrap_or_default();
+        }
+    });
+    let checkpoint = store.checkpoint();
+    let load = told.recv().expect("the load ends");
+    gate.forget();
+    let (checkpoint, load) = (checkpoint.expect_err("not synced"), load.expect_err("not synced"));
+    for error in [checkpoint, load] {
+        assert_eq!(error.io_error().and_then(std::io::Error::raw_os_error), Some(errno::EIO), "{error}");
+    }
+    let store = open(&fs.crash(&CrashPlan::keep_nothing()), &config(SyncMode::Sync)).expect("the store opens");
+    assert!(content(&store).expect("it can be read").is_empty());
+}
+
+#[test]
+fn what_a_hold_kept_of_the_log_is_removed_when_the_hold_is_gone() {
+    let fs = SimFs::new(1);
+    let store = open(&fs, &config(SyncMode::None)).expect("a new store opens");
+    let hold = store.log().hold("backup", store.log().start_lsn()).expect("a hold");
+    for number in 0..2000 {
+        store.put(key(number), [1; 100]).expect("a put works");
+    }
+    let start = store.log().start_lsn();
+    store.checkpoint().expect("a checkpoint works").expect("there is something to do");
+    assert_eq!(store.log().start_lsn(), start, "the hold keeps the log");
+    drop(hold);
+    assert!(store.checkpoint().expect("a checkpoint works").is_none(), "nothing was logged since");
+    assert!(store.log().start_lsn() > start, "the log that nobody needs is gone");
+}
+
+#[test]
+fn a_closed_store_refuses_everything_and_touches_no_file() {
+    let fs = SimFs::new(1);
+    let store = open(&fs, &config(SyncMode::None)).expect("a new store opens");
+    for number in 0..3000 {
+        store.put(key(number), [1; 100]).expect("a put works");
+    }
+    let mut range = store.iter();
+    range.next().expect("an entry").expect("it can be read");
+    store.close().expect("the store closes");
+    fs.record_trace(true);
+    let refused = [
+        store.put("a", "b").map(drop),
+        store.get(key(7)).map(drop),
+        store.delete("a").map(drop),
+        store.checkpoint().map(drop),
+        store.bulk_load([("a", "b")]).map(drop),
+        range.last().expect("an error comes").map(drop),
+    ];
+    for result in refused {
+        assert_eq!(result.expect_err("the store is closed").kind(), ErrorKind::Closed);
+    }
+    store.close().expect("closing twice is no error");
+    let changes = fs.take_trace();
+    let changes = changes.iter().filter(|event| !matches!(event.operation, Operation::Read | Operation::Len));
+    assert_eq!(changes.count(), 0);
+    assert_eq!(content(&open(&fs, &config(SyncMode::None)).expect("it opens again")).expect("it reads").len(), 3000);
+}
+
+#[test]
+fn a_store_is_not_ended_by_a_checkpoint_that_finds_the_disk_full_for_its_control_file() {
+    let fs = SimFs::new(1);
+    let store = open(&fs, &config(SyncMode::Sync)).expect("a new store opens");
+    store.put("a", "1").expect("a put works");
+    fs.plan(Fault::error(errno::ENOSPC).on(Operation::Write).name("checkpoint.tmp"));
+    let error = store.checkpoint().expect_err("there is no room");
+    assert_eq!(error.kind(), ErrorKind::Full);
+    store.put("b", "2").expect("the store goes on");
+    store.checkpoint().expect("there is room by now").expect("there is something to do");
+}
+
+#[test]
+fn pages_that_are_full_to_the_last_byte_fit_the_log_as_images() {
+    // Sixteen images of full pages are longer than the smallest segment.
+    let store = open(&SimFs::new(1), &config(SyncMode::None)).expect("a new store opens");
+    for number in 0..2000 {
+        store.put(key(number), [1; 100]).expect("a put works");
+    }
+    store.checkpoint().expect("a checkpoint works");
+    let mut small = config(SyncMode::None);
+    small.log.segment_bytes_max = 60 << 10;
+    let error = open(&SimFs::new(1), &small).expect_err("a segment has to hold sixteen pages");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
