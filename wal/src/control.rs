@@ -72,13 +72,18 @@ impl Control {
             }),
             other => return Err(BlockError::Damaged(format!("it has the unknown state {other}"))),
         };
+        let (start, witness) = (Lsn::new(word(48)), Lsn::new(word(64)));
+        if start > witness {
+            // The log starts at what was durable, so nothing would be found behind such a start.
+            return Err(BlockError::Damaged("its LSNs contradict each other".to_owned()));
+        }
         Ok(Control {
             log_id: LogId(block[16..32].try_into().expect("16 bytes")),
             sequence: word(32),
             start_segment: word(40),
-            start: Lsn::new(word(48)),
+            start,
             opened_segment: word(56),
-            witness: Lsn::new(word(64)),
+            witness,
             checkpoint: Some(Lsn::new(word(72))).filter(|&lsn| lsn > Lsn::ZERO),
             clean,
             written_micros: word(112),

@@ -100,6 +100,7 @@ pub(crate) fn decode(bytes: &[u8]) -> HeaderState {
         && header.limit >= header.base
         && header.limit <= Lsn::LIMIT
         && header.base.get().is_multiple_of(8)
+        && header.limit.get().is_multiple_of(8)
         && header.sealed_end.is_none_or(|end| end >= header.base && end <= header.limit);
     if is_ordered {
         HeaderState::Valid(header)

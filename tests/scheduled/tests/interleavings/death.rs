@@ -89,7 +89,6 @@ fn a_truncation_that_dies_leaves_nobody_waiting() {
     explorer("truncation dies").check(move || {
         let disk = Disk::new(template.kill());
         let log = open(&disk, &config);
-        let told = Told::default();
         let lsns: Vec<_> = (0..3).map(|number| log.append(&payload(7, number, 2500)).expect("it works")).collect();
         let cuts = pick(2) == 1;
         disk.script.kill(pick(14), pick(2) == 1);
@@ -98,7 +97,10 @@ fn a_truncation_that_dies_leaves_nobody_waiting() {
             let done = if cuts { truncated.truncate_after(lsns[1]) } else { truncated.truncate_before(lsns[1]) };
             done.map(drop)
         });
-        let task = writer(&log, &disk, &told, 0, 2, 600);
+        let appended = log.clone();
+        // What it appends may be cut off at once.
+        let task =
+            spawn("writer", move || (0..2).try_for_each(|number| appended.append(&payload(0, number, 600)).map(drop)));
         for task in [truncater, task] {
             if let Some(Err(error)) = finish_or_die(task) {
                 assert!(matches!(error.kind(), ErrorKind::Poisoned), "{error}");
