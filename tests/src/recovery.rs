@@ -87,17 +87,7 @@ pub fn without_panic<T>(act: impl FnOnce() -> Result<T, String>) -> Result<T, St
 
 /// A hash of what programs see and of what a crash would leave: equal keys, equal recoveries.
 pub fn key(fs: &SimFs) -> u64 {
-    let items = fs.undecided();
-    if items.is_empty() {
-        return fs.fingerprint();
-    }
-    let mut key = mix(fs.fingerprint(), fs.crash(&CrashPlan::keep_nothing()).fingerprint());
-    for item in &items {
-        key = mix(key, u64::from(item.versions) << 32 | u64::from(item.newest));
-        key = item.path.bytes().fold(key, |key, byte| mix(key, u64::from(byte)));
-        key = mix(key, format!("{:?}", item.kind).bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte)));
-    }
-    key
+    fs.state_fingerprint()
 }
 
 /// What recovery made of an image: a log that shows this, or a broken promise.

@@ -182,3 +182,53 @@ fn a_failed_flush_that_ends_the_file_system_breaks_no_promise_on_xfs_and_btrfs()
     }
     println!("{cases} failures");
 }
+
+/// Returns how many operations were refused, because the sync of a new segment found the disk full.
+fn run_into_a_late_refusal(seed: u64) -> Result<u64, String> {
+    let mut rng = Rng::new(seed);
+    let mut setup = setup(Profile::Ext4Ordered, rng.below(3) as usize, rng.number() | 8);
+    setup.sim.capacity = Some(24_000 + 4096 * rng.below(20));
+    setup.sim.delayed_allocation = true;
+    let mut run = Run::new(&setup);
+    run.planned_errnos = vec![errno::ENOSPC];
+    for _ in 0..10 + rng.below(30) {
+        let op = operation(&mut rng);
+        if !matches!(op, Op::Crash(_) | Op::Die | Op::Reopen) {
+            run.apply(op)?;
+        }
+    }
+    // Appends only go where blocks are, so a late refusal never meets one that was acknowledged.
+    if run.is_poisoned() {
+        return Err("the log is poisoned".to_owned());
+    }
+    setup.sim.capacity = None;
+    let evicted = run.fs.kill();
+    evicted.drop_caches();
+    let crashed = run.fs.crash(&CrashPlan::random(seed));
+    for (what, fs, death) in [
+        ("death", run.fs.kill(), Death::Process),
+        ("eviction", evicted, Death::Machine),
+        ("crash", crashed, Death::Machine),
+    ] {
+        fs.configure(|config| config.capacity = None);
+        check_recovery(&fs, &setup, &Allowed::between(&run.model, &run.model, death), seed)
+            .map_err(|why| format!("{what}: {why}"))?;
+    }
+    Ok(run.full_refusals)
+}
+
+#[test]
+fn a_disk_that_only_the_sync_finds_full_refuses_new_segments_and_poisons_nothing() {
+    let refused = Mutex::new(0);
+    workers::for_each(
+        &seeds(400),
+        |seed| format!("seed {seed}"),
+        |seed| {
+            let own = run_into_a_late_refusal(*seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+            *refused.lock().expect("no worker panics with it") += own;
+        },
+    );
+    let refused = refused.into_inner().expect("no worker panics with it");
+    println!("{refused} operations were refused");
+    assert!(refused > 0, "no disk was full");
+}

@@ -105,6 +105,9 @@ pub struct SimConfig {
     pub files_max: Option<u64>,
     /// Whether overwriting needs as much free space as writing does, as on btrfs.
     pub copy_on_write: bool,
+    /// Whether room is only looked for when a file is synced: writes are always taken, and the sync of what does not fit fails with
+    /// `ENOSPC` or `EDQUOT` as [`SimConfig::sync_failure`] says. Direct writes find out at once.
+    pub delayed_allocation: bool,
     /// The largest size of a file; beyond it, writes fail with `EFBIG`. At most 2^40 bytes are sensible.
     pub file_size_max: u64,
     /// Whether [`OpenMode::WriteDirect`](crate::fs::OpenMode::WriteDirect) works. If not, opening fails with
@@ -164,6 +167,7 @@ impl Default for SimConfig {
             quota: None,
             files_max: None,
             copy_on_write: false,
+            delayed_allocation: false,
             file_size_max: 1 << 34,
             direct_writes: true,
             short_transfers: false,

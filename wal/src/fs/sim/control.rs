@@ -216,4 +216,11 @@ impl SimFs {
     pub fn fingerprint(&self) -> u64 {
         self.shared.state.lock().volume.fingerprint()
     }
+
+    /// A hash of all that programs see and of all that a crash would decide about: what runs and crashes in the same way has
+    /// the same, if faults, settings and random numbers are the same too. Right after a crash it tells no more than
+    /// [`SimFs::fingerprint`]; after [`SimFs::kill`], it does.
+    pub fn state_fingerprint(&self) -> u64 {
+        self.shared.state.lock().volume.state_fingerprint()
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::config::SyncFailure;
 use super::content::{Content, SECTOR, zero_sector};
 use super::rng::Rng;
+use super::trace::{DIGEST_SEED, digest, mix};
 
 /// How far a write has come on its way to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +109,25 @@ impl Inode {
     /// Whether a crash has nothing to decide, and nothing to lose.
     pub(super) fn is_settled(&self) -> bool {
         self.writes.is_empty() && self.sizes.is_empty() && !self.diverged
+    }
+
+    /// Whether a sync has anything to write.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.writes.iter().any(|write| write.standing == Standing::Dirty)
+    }
+
+    /// A hash of all that a crash decides about and of all that later calls can find out.
+    pub(super) fn state_fingerprint(&self) -> u64 {
+        let mut hash = self.cache.fingerprint();
+        if !self.is_settled() {
+            hash = mix(mix(hash, u64::from(self.diverged)), self.disk.fingerprint());
+            hash = self.sizes.iter().fold(hash, |hash, size| mix(hash, *size));
+            for write in &self.writes {
+                let bytes = write.bytes.as_ref().map_or(0, |bytes| digest(DIGEST_SEED, bytes));
+                hash = [write.first, write.count, write.standing as u64, bytes].into_iter().fold(hash, mix);
+            }
+        }
+        self.unreadable.iter().flat_map(|sectors| sectors.iter()).fold(hash, |hash, sector| mix(hash, *sector))
     }
 
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::table::Table;
+use super::trace::{digest, mix};
 
 pub(super) type InodeId = u64;
 pub(super) type DirId = u64;
@@ -136,6 +137,19 @@ impl Dir {
     /// Whether a name that leads to the node now may not do so after a crash.
     pub(super) fn is_name_unsynced(&self, node: Node) -> bool {
         self.unsynced.iter().any(|name| name.dirty && self.live.get(&name.name) == Some(&node))
+    }
+
+    /// A hash of what a crash decides about; `node_hash` tells what a name leads to.
+    pub(super) fn unsynced_fingerprint(&self, node_hash: impl Fn(Node) -> u64) -> u64 {
+        let mut hash = self.unsynced.len() as u64;
+        for unsynced in &self.unsynced {
+            hash = digest(mix(hash, u64::from(unsynced.dirty)), unsynced.name.as_bytes());
+            for version in &unsynced.versions {
+                hash = mix(hash, version.node.map_or(0, &node_hash));
+                hash = version.moved_to.iter().fold(hash, |hash, (to, _)| digest(hash, to.as_bytes()));
+            }
+        }
+        hash
     }
 
     /// The numbers of the changes that are not durable.

@@ -191,17 +191,25 @@ impl State {
         live.map(|(_, inode)| inode.cache().blocks()).sum()
     }
 
+    /// How many blocks there may be, and the error for one more.
+    fn blocks_max(&self) -> Option<(u64, i32)> {
+        let config = &self.volume.config;
+        let limits = [(config.capacity, errno::ENOSPC), (config.quota, errno::EDQUOT)];
+        limits.into_iter().filter_map(|(bytes, errno)| Some((bytes? / PAGE as u64, errno))).min()
+    }
+
     /// How much of a write there is room for.
-    fn room_for(&self, inode: InodeId, offset: u64, length: usize) -> io::Result<usize> {
+    fn room_for(&self, inode: InodeId, offset: u64, length: usize, direct: bool) -> io::Result<usize> {
         let config = &self.volume.config;
         let size_max = config.file_size_max.min(FILE_SIZE_MAX);
         if length > 0 && offset >= size_max {
             return Err(os(errno::EFBIG));
         }
         let length = length.min(size_max.saturating_sub(offset) as usize);
-        let limits = [(config.capacity, errno::ENOSPC), (config.quota, errno::EDQUOT)];
-        let limits = limits.into_iter().filter_map(|(bytes, errno)| Some((bytes? / PAGE as u64, errno)));
-        let Some((blocks, errno)) = limits.min() else { return Ok(length) };
+        let Some((blocks, errno)) = self.blocks_max() else { return Ok(length) };
+        if config.delayed_allocation && !direct {
+            return Ok(length);
+        }
         let content = self.volume.inode(inode)?.cache();
         let mut free = blocks.saturating_sub(self.blocks_used());
         let mut fits = 0;
@@ -275,7 +283,7 @@ impl State {
         if direct {
             limit -= limit % SECTOR;
         }
-        let count = self.room_for(inode, offset, limit.min(buf.len()))?;
+        let count = self.room_for(inode, offset, limit.min(buf.len()), direct)?;
         self.store(inode, &buf[..count], offset, direct, effect)?;
         Ok(count)
     }
@@ -371,6 +379,9 @@ impl State {
             }
             _ => {}
         }
+        if let Some(errno) = self.late_refusal(inode)? {
+            return self.fail_file_sync(inode, descriptor, errno, self.volume.config.sync_failure);
+        }
         if !self.lies(effect) {
             let has_metadata =
                 self.volume.config.names == NamePersistence::Journal && self.volume.has_unsynced_metadata(inode);
@@ -381,6 +392,14 @@ impl State {
         }
         let unheard = self.process.descriptors.get_mut(&descriptor).and_then(|own| own.error.take());
         unheard.map_or(Ok(()), |errno| Err(os(errno)))
+    }
+
+    /// The error of a sync that finds no room for what was written.
+    fn late_refusal(&self, inode: InodeId) -> io::Result<Option<i32>> {
+        if !self.volume.config.delayed_allocation || !self.volume.inode(inode)?.is_dirty() {
+            return Ok(None);
+        }
+        Ok(self.blocks_max().filter(|(blocks, _)| self.blocks_used() > *blocks).map(|(_, errno)| errno))
     }
 
     /// Makes those names durable that the sync of a file makes durable.

@@ -226,14 +226,35 @@ impl Volume {
 
     /// A hash of all names and bytes that programs see.
     pub(super) fn fingerprint(&self) -> u64 {
-        let mut hash = DIGEST_SEED;
+        self.fold_files(|inode| inode.cache().fingerprint())
+    }
+
+    /// A hash of all that programs see, that a crash decides about, and that later calls can find out.
+    pub(super) fn state_fingerprint(&self) -> u64 {
+        let node_hash = |node| match node {
+            Node::File(id) => self.inodes.get(&id).map_or(1, |inode| mix(id, inode.state_fingerprint())),
+            Node::Dir(id) => self.dirs.get(&id).map_or(1, |dir| digest(id, dir.path.as_bytes())),
+        };
+        let hash = mix(self.fold_files(Inode::state_fingerprint), self.health as u64);
+        let unsettled = self.dirs.values().filter(|dir| !dir.is_settled());
+        unsettled.fold(hash, |hash, dir| mix(digest(hash, dir.path.as_bytes()), dir.unsynced_fingerprint(node_hash)))
+    }
+
+    fn fold_files(&self, file_hash: impl Fn(&Inode) -> u64) -> u64 {
+        let (mut hash, mut linked) = (DIGEST_SEED, Vec::new());
         for dir in self.dirs.values() {
             hash = digest(hash, dir.path.as_bytes());
             for (name, node) in dir.live().iter() {
                 hash = digest(hash, name.as_bytes());
                 let Node::File(id) = node else { continue };
                 let Some(inode) = self.inodes.get(id) else { continue };
-                hash = mix(hash, inode.cache().fingerprint());
+                hash = mix(hash, file_hash(inode));
+                if inode.links > 1 {
+                    // Two names of one file are something else than two equal files.
+                    let first = linked.iter().position(|other| other == id).unwrap_or(linked.len());
+                    hash = mix(hash, first as u64 + 1);
+                    linked.push(*id);
+                }
             }
         }
         hash

@@ -182,6 +182,22 @@ fn a_quota_is_used_up_before_the_disk_and_has_its_own_error() {
 }
 
 #[test]
+fn with_delayed_allocation_the_sync_finds_that_there_is_no_room() {
+    let fs = SimFs::with_config(SimConfig { capacity: Some(4096), delayed_allocation: true, ..SimConfig::default() });
+    let dir = root(&fs);
+    let file = dir.open("a", OpenMode::CreateNew).unwrap();
+    dir.sync().unwrap();
+    assert_eq!(file.write_at(&[1; 4096], 0).unwrap(), 4096);
+    file.sync_data().unwrap();
+    assert_eq!(file.write_at(&[2; 4096], 4096).unwrap(), 4096);
+    assert_eq!(errno_of(file.sync_data()), Some(errno::ENOSPC));
+    file.sync_data().unwrap();
+    assert_eq!(lost(&fs).read_file("a").unwrap(), [[1; 4096], [0; 4096]].concat(), "the retry told nothing of a hole");
+    let direct = dir.open("a", OpenMode::WriteDirect).unwrap();
+    assert_eq!(errno_of(direct.write_at(&[3; 4096], 8192)), Some(errno::ENOSPC));
+}
+
+#[test]
 fn there_may_be_no_room_for_another_file() {
     let fs = SimFs::with_config(SimConfig { files_max: Some(2), ..SimConfig::default() });
     let dir = root(&fs);

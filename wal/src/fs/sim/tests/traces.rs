@@ -123,3 +123,54 @@ fn equal_bytes_have_equal_fingerprints_however_they_came_about() {
     fs.flip_bit("b", 8999, 7).unwrap();
     assert_ne!(fs.fingerprint(), before, "names count");
 }
+
+#[test]
+fn the_fingerprint_of_a_state_tells_what_a_crash_would_decide_about() {
+    let settled = || with_file(&[1; 2000]);
+    let (fs, file) = settled();
+    let before = (fs.fingerprint(), fs.state_fingerprint());
+    let print = |fs: &SimFs| (fs.fingerprint(), fs.state_fingerprint());
+    assert_eq!(print(&settled().0), before);
+
+    // The same bytes in the end, by way of others.
+    file.write_at(&[2; 100], 0).unwrap();
+    file.write_at(&[1; 100], 0).unwrap();
+    let (live, state) = print(&fs);
+    assert!(live == before.0 && state != before.1);
+    assert_eq!(print(&fs.kill()), (live, state), "the death of the process decides nothing");
+    assert_eq!(print(&lost(&fs)), before);
+    file.sync_data().unwrap();
+    assert_eq!(print(&fs), before);
+
+    // The same names in the end.
+    let dir = root(&fs);
+    dir.rename("a", "b").unwrap();
+    dir.rename("b", "a").unwrap();
+    let (live, state) = print(&fs);
+    assert!(live == before.0 && state != before.1);
+    dir.sync().unwrap();
+    assert_eq!(print(&fs), before);
+
+    // The same, but the disk has not got it.
+    file.write_at(&[3; 100], 0).unwrap();
+    let dirty = print(&fs);
+    let failed = fs.kill();
+    failed.fail_write_back("a", errno::EIO).unwrap();
+    file.sync_data().unwrap();
+    let synced = print(&fs);
+    assert!(dirty.0 == synced.0 && dirty.1 != synced.1);
+    assert!(print(&failed).0 == synced.0 && ![dirty.1, synced.1].contains(&print(&failed).1));
+}
+
+#[test]
+fn two_names_of_one_file_have_another_fingerprint_than_two_equal_files() {
+    let (fs, _file) = with_file(b"x");
+    let copied = fs.kill();
+    copied.copy_file("a", "b").unwrap();
+    root(&fs).rename("a", "b").unwrap();
+    let plan = fs.outcomes(2).unwrap().find(|plan| fs.crash(plan).names("/").unwrap().len() == 2).unwrap();
+    let linked = fs.crash(&plan);
+    assert_eq!(linked.read_file("a").unwrap(), copied.read_file("a").unwrap());
+    assert_eq!(linked.read_file("b").unwrap(), copied.read_file("b").unwrap());
+    assert_ne!(linked.fingerprint(), copied.fingerprint());
+}
