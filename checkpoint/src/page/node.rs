@@ -4,6 +4,8 @@
 //! cells are zeroed and counted as garbage until the page is compacted. What an operation leaves depends on nothing but the bytes it
 //! finds and its arguments, because redo repeats it and must arrive at the same bytes.
 
+use std::cmp::Ordering;
+
 use byteorder::{ByteOrder, LittleEndian as Le};
 
 use super::{PageId, PageKind, format};
@@ -171,22 +173,42 @@ fn cell_value(cell: &[u8]) -> Value<'_> {
 }
 
 /// The slot of a key, or the slot where it belongs.
+///
+/// Most comparisons are decided by the first eight bytes of the keys, read as one number, without a call.
 pub(crate) fn search(bytes: &[u8], wanted: &[u8]) -> Result<usize, usize> {
     let head = if is_leaf(bytes) { LEAF_CELL_HEAD } else { BRANCH_CELL_HEAD };
     let slots = &bytes[SLOTS_AT..slots_end(bytes)];
+    let mut first = [0; 8];
+    let short = wanted.len().min(8);
+    first[..short].copy_from_slice(&wanted[..short]);
+    let prefix = u64::from_be_bytes(first);
     let (mut low, mut high) = (0, slots.len() / SLOT_BYTES);
     while low < high {
         let middle = low + (high - low) / 2;
         let at = usize::from(Le::read_u16(&slots[SLOT_BYTES * middle..]));
-        let cell = &bytes[at..];
-        let key = &cell[head..head + usize::from(Le::read_u16(cell) & !OVERFLOW_BIT)];
-        match key.cmp(wanted) {
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
-            std::cmp::Ordering::Equal => return Ok(middle),
+        let ordering = match key_prefix(bytes, at, head) {
+            Some(found) if found != prefix => found.cmp(&prefix),
+            // The same so far, or the last cell of the page and shorter than eight bytes.
+            _ => bytes[at + head..at + head + key_len(bytes, at)].cmp(wanted),
+        };
+        match ordering {
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+            Ordering::Equal => return Ok(middle),
         }
     }
     Err(low)
+}
+
+/// The first eight bytes of the key of the cell at `at`, as a number that is ordered as the keys are; a shorter key is filled up with zeros.
+/// `None` if the page ends within eight bytes of where the key starts.
+#[inline]
+fn key_prefix(bytes: &[u8], at: usize, head: usize) -> Option<u64> {
+    let cell = bytes.get(at..at + head + 8)?;
+    let len = usize::from(Le::read_u16(cell) & !OVERFLOW_BIT).min(8) as u32;
+    let first: [u8; 8] = cell[head..].try_into().ok()?;
+    let beyond = u64::MAX.checked_shr(8 * len).unwrap_or(0);
+    Some(u64::from_be_bytes(first) & !beyond)
 }
 
 /// The index of the child in which a key belongs.
@@ -379,4 +401,38 @@ pub(super) fn validate(bytes: &[u8], kind: PageKind) -> Result<(), &'static str>
         return Err("its cells and its garbage do not add up");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_whatever_their_lengths_and_prefixes() {
+        let alphabet = [0u8, 1, 7, 255];
+        let mut keys: Vec<Vec<u8>> = vec![Vec::new()];
+        for len in 1..=10usize {
+            for pick in 0..24usize {
+                keys.push((0..len).map(|at| alphabet[(pick >> (at % 5)) % 4 * usize::from(at % 3 != 1)]).collect());
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        for level in [0, 1] {
+            let mut bytes = vec![0; 4096];
+            format_node(&mut bytes, PageId::new(1), level, PageId::new(2));
+            let present: Vec<&Vec<u8>> = keys.iter().step_by(2).collect();
+            for (slot, key) in present.iter().enumerate() {
+                let mut cell = Vec::new();
+                match level {
+                    0 => push_leaf_cell(&mut cell, key, Value::Inline(b"")),
+                    _ => cell = branch_cell(key, PageId::new(3)),
+                }
+                assert!(insert(&mut bytes, slot, &cell), "all keys fit");
+            }
+            for key in &keys {
+                assert_eq!(search(&bytes, key), present.binary_search(&key), "level {level}, {key:?}");
+            }
+        }
+    }
 }
