@@ -1,0 +1,285 @@
+//! Guards of the code that nothing else would miss: each test here fails if one check, one sync or one step is taken out, and was written
+//! because the rest of the suite did not notice that.
+
+use std::sync::Arc;
+
+use wal::fs::sim::{CrashPlan, Effect, Fault, Operation, SyncFailure, errno};
+use wal::{Lsn, TruncatePolicy};
+use wal_tests::explore::{Limits, explore};
+use wal_tests::oracle::{Allowed, Death, frame_bytes};
+use wal_tests::recovery::{DIR, check_recovery, observe, open};
+use wal_tests::run::{Op, Run};
+use wal_tests::settings::{MODES, Setup};
+
+const SYNC: usize = 0;
+const BATCH: usize = 1;
+const NONE: usize = 2;
+const BUFFERED: u64 = 8;
+const NO_RECYCLING: u64 = 2;
+
+const FIRST: &str = "/log/0000000000000001.wal";
+const SECOND: &str = "/log/0000000000000002.wal";
+
+fn setup(mode: usize, variant: u64) -> Setup {
+    Setup::new(MODES[mode], variant)
+}
+
+#[track_caller]
+fn run(setup: &Setup, ops: &[Op]) -> Run {
+    let mut run = Run::new(setup);
+    for op in ops {
+        run.apply(*op).unwrap_or_else(|why| panic!("{op:?}: {why}"));
+    }
+    run
+}
+
+fn allowed(run: &Run, death: Death) -> Allowed {
+    Allowed::between(&run.model, &run.model, death)
+}
+
+fn names(run: &Run) -> Vec<String> {
+    run.fs.names(DIR).expect("the log is there")
+}
+
+#[test]
+fn a_leftover_in_the_way_of_a_new_file_is_removed_first() {
+    let mut run = run(&setup(SYNC, 0), &[Op::Append(3000)]);
+    for name in ["0000000000000002.prepare", "control.tmp", "0000000000000001.wal.tmp"] {
+        run.fs.write_file(format!("{DIR}/{name}"), b"left over").expect("a file");
+    }
+    for op in [Op::Append(3000), Op::Flush, Op::Checkpoint(100), Op::Before(60), Op::After(0), Op::Append(9)] {
+        run.apply(op).unwrap_or_else(|why| panic!("{op:?}: {why}"));
+    }
+}
+
+#[test]
+fn a_replacement_that_cannot_get_its_name_on_a_full_disk_leaves_nothing_behind() {
+    let run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Append(200)]);
+    run.fs.plan(Fault::error(errno::ENOSPC).on(Operation::Rename));
+    let error = run.log().declare_checkpoint(Lsn::FIRST).expect_err("there is no room for the name");
+    assert!(error.is_full() && !error.is_poisoned(), "{error}");
+    assert!(!names(&run).contains(&"control.tmp".to_owned()), "{:?}", names(&run));
+    run.log().declare_checkpoint(Lsn::FIRST).expect("there is room now");
+}
+
+#[test]
+fn an_interrupted_or_a_short_read_is_continued() {
+    for effect in [Effect::Error(errno::EINTR), Effect::Short(1), Effect::Short(100)] {
+        let run = run(&setup(NONE, 0), &[Op::Append(100), Op::Rotate, Op::Append(700)]);
+        let fs = run.fs.kill();
+        fs.plan(Fault::new(effect).on(Operation::Read).times(3));
+        let log = open(&fs, &run.setup, &run.clock).unwrap_or_else(|error| panic!("{effect:?}: {error}"));
+        fs.plan(Fault::new(effect).on(Operation::Read).times(3));
+        let seen = observe(&log).unwrap_or_else(|error| panic!("{effect:?}: {error}"));
+        assert_eq!(seen.records.len(), run.model.records.len(), "{effect:?}");
+    }
+}
+
+#[test]
+fn a_segment_that_is_too_small_is_not_used_again() {
+    // A clean close cuts the unused space off, so what it closed is no full segment any more.
+    let mut run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Append(4000), Op::Append(50), Op::Reopen]);
+    for op in [Op::Append(4000), Op::Append(3000), Op::BeforeWhole(100), Op::Append(3000), Op::Append(3000)] {
+        run.apply(op).expect("it works");
+    }
+    let recycled: Vec<u64> = names(&run)
+        .iter()
+        .filter(|name| name.ends_with(".wal") || name.ends_with(".recycle"))
+        .map(|name| run.fs.read_file(format!("{DIR}/{name}")).expect("a file").len() as u64)
+        .collect();
+    assert!(recycled.iter().all(|bytes| *bytes == run.setup.config.segment_bytes_max), "{recycled:?}");
+}
+
+#[test]
+fn a_segment_that_somebody_reads_is_not_used_again() {
+    let ops = [Op::Append(3000), Op::Append(3000), Op::Append(3000), Op::Flush];
+    let run = run(&setup(SYNC, 0), &ops);
+    let mut reader = run.log().reader(Lsn::ZERO).expect("a reader");
+    assert!(reader.next_record().expect("it reads").is_some());
+    let end = run.log().durable_lsn();
+    run.log().truncate_before_with(end, TruncatePolicy::WholeSegments).expect("a truncation");
+    let kept: Vec<String> = names(&run).into_iter().filter(|name| name.ends_with(".recycle")).collect();
+    assert_eq!(kept, ["0000000000000002.recycle"], "the first segment is being read");
+}
+
+#[test]
+fn a_copy_that_came_out_wrong_replaces_nothing() {
+    for truncate_end in [false, true] {
+        for bit in [4096 * 8 + 100, (4096 + 500) * 8] {
+            let ops = [Op::Append(600), Op::Append(700), Op::Append(300), Op::Rotate, Op::Append(20)];
+            let run = run(&setup(SYNC, 0), &ops);
+            let before = run.fs.read_file(FIRST).expect("a segment");
+            let lsn = Lsn::new(run.model.records[1].lsn);
+            // All writes of the copy but that of its header.
+            run.fs.plan(
+                Fault::new(Effect::FlipBit(bit - 4096 * 8))
+                    .name("0000000000000001.wal.tmp")
+                    .on(Operation::Write)
+                    .skip(1),
+            );
+            let result = if truncate_end { run.log().truncate_after(lsn) } else { run.log().truncate_before(lsn) };
+            let error = result.expect_err("the copy does not read as it should");
+            assert!(!error.is_poisoned(), "{error}");
+            assert!(run.fs.read_file(FIRST).expect("a segment") == before, "the original is kept");
+            check_recovery(&run.fs.kill(), &run.setup, &allowed(&run, Death::Machine), 0)
+                .expect("the log is as it was");
+        }
+    }
+}
+
+#[test]
+fn what_there_is_no_room_to_copy_is_written_again_with_its_header() {
+    for mode in [BATCH, NONE] {
+        let mut run = run(&setup(mode, 0), &[Op::AppendDurable(100), Op::AppendWritten(4000), Op::AppendWritten(50)]);
+        // A sync that failed has left all of it in the page cache alone.
+        run.fs.configure(|config| config.sync_failure = SyncFailure::PagesDropped);
+        run.planned_errnos = vec![errno::EIO];
+        run.fs.plan(Fault::error(errno::EIO).on(Operation::SyncData).always());
+        run.apply(Op::Flush).expect("it fails as planned");
+        let fs = run.fs.kill();
+        for name in ["0000000000000001.wal.tmp", "0000000000000002.wal.tmp"] {
+            fs.plan(Fault::error(errno::ENOSPC).on(Operation::Write).name(name).always());
+        }
+        let log = open(&fs, &run.setup, &run.clock).expect("it opens on a full disk");
+        let shown = observe(&log).expect("it can be read");
+        let after =
+            open(&fs.crash(&CrashPlan::keep_nothing()), &run.setup, &run.clock).expect("it opens after a crash");
+        assert_eq!(observe(&after).expect("it can be read").records, shown.records, "mode {mode}");
+    }
+}
+
+#[test]
+fn a_truncation_and_an_open_leave_a_witness_of_the_end_in_the_control_file() {
+    for (variant, last) in [(0, Op::Before(40)), (BUFFERED, Op::Before(40)), (0, Op::Reopen), (BUFFERED, Op::Reopen)] {
+        let run = run(&setup(SYNC, variant), &[Op::Append(100), Op::Rotate, Op::Append(200), Op::Append(300), last]);
+        let record = run.model.records.last().expect("a record");
+        let rotten = run.fs.kill();
+        let (segment, base) = if rotten.read_file("/log/0000000000000003.wal").is_ok() { (3, 0) } else { (2, 0) };
+        let path = format!("{DIR}/{segment:016x}.wal");
+        let bytes = rotten.read_file(&path).expect("the active segment");
+        let base: u64 = base + u64::from_le_bytes(bytes[48..56].try_into().expect("8 bytes"));
+        if record.lsn < base {
+            continue;
+        }
+        rotten.flip_bit(&path, 4096 + record.lsn - base + 24 + 100, 2).expect("it is in the segment");
+        let error = open(&rotten, &run.setup, &run.clock).expect_err("the control file says that it was durable");
+        assert!(error.is_corruption(), "{last:?}: {error}");
+    }
+}
+
+#[test]
+fn the_record_last_synced_is_missed_after_a_truncation_and_after_an_open() {
+    for (last, segment) in [(Op::BeforeWhole(60), 2), (Op::Reopen, 1)] {
+        let ops = if segment == 2 {
+            vec![Op::Append(4000), Op::Append(200), Op::Append(300), last]
+        } else {
+            vec![Op::Append(200), Op::Append(300), last]
+        };
+        let run = run(&setup(SYNC, 0), &ops);
+        let record = run.model.records.last().expect("a record");
+        let path = format!("{DIR}/{segment:016x}.wal");
+        let rotten = run.fs.kill();
+        let bytes = rotten.read_file(&path).expect("the active segment");
+        let base = u64::from_le_bytes(bytes[48..56].try_into().expect("8 bytes"));
+        rotten.flip_bit(&path, 4096 + record.lsn - base + 24 + 100, 2).expect("it is in the segment");
+        let error = open(&rotten, &run.setup, &run.clock).expect_err("a witness in the control file covers it");
+        assert!(error.is_corruption(), "{last:?}: {error}");
+    }
+}
+
+/// Three segments, opened anew, so that the control file names the last one.
+const REOPENED: [Op; 6] =
+    [Op::Append(4000), Op::Append(3000), Op::Append(4000), Op::Append(10), Op::Reopen, Op::Append(20)];
+
+#[test]
+fn a_cut_before_the_segment_that_was_opened_survives_a_crash_at_any_call() {
+    let limits = Limits { nested_percent: 5, nested_points: 2, depth: 2, ..Limits::sampled(100) };
+    for mode in [SYNC, BATCH, NONE] {
+        let ops = [&REOPENED[..], &[Op::After(0), Op::Append(5), Op::Flush]].concat();
+        explore(&setup(mode, 0), &ops, 3, limits, 1).unwrap_or_else(|why| panic!("{why}"));
+    }
+}
+
+#[test]
+fn what_a_cut_removes_is_removed_and_the_new_active_segment_is_required_from_then_on() {
+    let run = run(&setup(SYNC, NO_RECYCLING), &[&REOPENED[..], &[Op::After(0)]].concat());
+    let segments: Vec<String> = names(&run).into_iter().filter(|name| name.ends_with(".wal")).collect();
+    assert_eq!(segments, ["0000000000000001.wal", "0000000000000002.wal"]);
+    let without = run.fs.kill();
+    without.remove_file(SECOND).expect("the active segment");
+    let error = open(&without, &run.setup, &run.clock).expect_err("the active segment is gone");
+    assert!(error.is_corruption(), "{error}");
+}
+
+#[test]
+fn every_byte_of_a_log_that_was_cut_and_closed_means_something() {
+    for mode in [SYNC, BATCH, NONE] {
+        let ops =
+            [&REOPENED[..], &[Op::After(0), Op::Append(3000), Op::Append(3000), Op::Append(5), Op::Close]].concat();
+        let run = run(&setup(mode, 0), &ops);
+        let bytes: u64 = names(&run)
+            .iter()
+            .filter(|name| name.ends_with(".wal"))
+            .map(|name| run.fs.read_file(format!("{DIR}/{name}")).expect("a segment").len() as u64 - 4096)
+            .sum();
+        let frames: u64 = run.model.records.iter().map(|record| frame_bytes(record.payload.len())).sum();
+        assert_eq!(bytes, frames, "mode {mode}: the segments hold more than their records");
+    }
+}
+
+#[test]
+fn a_recovery_whose_directory_sync_failed_does_not_rely_on_the_names_it_gave() {
+    let ops = [Op::AppendDurable(100), Op::AppendWritten(4000), Op::AppendWritten(300), Op::AppendWritten(20)];
+    for mode in [BATCH, NONE] {
+        let mut run = run(&setup(mode, 0), &ops);
+        run.fs.configure(|config| config.sync_failure = SyncFailure::PagesDropped);
+        run.planned_errnos = vec![errno::EIO];
+        run.fs.plan(Fault::error(errno::EIO).on(Operation::SyncData).always());
+        run.apply(Op::Flush).expect("it fails as planned");
+        for failing in 0..12 {
+            let fs = run.fs.kill();
+            fs.plan(Fault::error(errno::EIO).on(Operation::SyncDir).skip(failing));
+            drop(open(&fs, &run.setup, &run.clock));
+            check_recovery(&fs.kill(), &run.setup, &allowed(&run, Death::Machine), failing)
+                .unwrap_or_else(|why| panic!("mode {mode}, directory sync {failing}: {why}"));
+        }
+    }
+}
+
+#[test]
+fn segments_are_synced_oldest_first() {
+    let run = run(&setup(BATCH, BUFFERED), &[Op::AppendWritten(2500), Op::AppendWritten(2500)]);
+    run.fs.record_trace(true);
+    run.log().flush().expect("a flush");
+    let synced: Vec<String> = run
+        .fs
+        .take_trace()
+        .into_iter()
+        .filter(|event| event.operation == Operation::SyncData)
+        .map(|event| event.path)
+        .collect();
+    // A file is traced under the name that it was born with.
+    assert_eq!(synced.len(), 2, "{synced:?}");
+    assert!(synced[0] < synced[1], "{synced:?}");
+}
+
+#[test]
+fn a_new_log_needs_its_own_entry_in_its_parent_also_if_an_earlier_creation_died() {
+    let setup = setup(SYNC, 0);
+    let run = run(&setup, &[Op::Append(10)]);
+    let after = run.fs.crash(&CrashPlan::keep_nothing());
+    assert_eq!(
+        observe(&open(&after, &setup, &run.clock).expect("it is there")).expect("it can be read").records.len(),
+        1
+    );
+    // The directory was made by somebody who died before it was durable.
+    let fs = wal::fs::sim::SimFs::with_config(setup.sim.clone());
+    wal::fs::FileSystem::create_dir(&fs, std::path::Path::new(DIR)).expect("a directory");
+    let log = open(&fs, &setup, &Arc::default()).expect("a new log");
+    log.append(b"durable").expect("an append");
+    let after = fs.crash(&CrashPlan::keep_nothing());
+    assert_eq!(
+        observe(&open(&after, &setup, &run.clock).expect("it is there")).expect("it can be read").records.len(),
+        1
+    );
+}
