@@ -314,6 +314,8 @@ fn write_successor(
     // The prepared segment follows a segment that is cut, or has the number that the new active segment gets.
     if let Some(number) = shared.commit.take_prepared() {
         shared.dir.remove(&name::segment(number))?;
+        // Durably, before its blocks are written as those of another segment: see `LogDir::rename_durably`.
+        shared.sync_dir()?;
     }
     if structure.control.opened_segment > kept.segment {
         // From the commit on, segments behind the kept one may be gone, so the control file must not name them any more.

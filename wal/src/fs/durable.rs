@@ -211,7 +211,12 @@ impl LogDir {
 
     /// Renames a file and syncs the directory. Only a rename that was refused for want of space is known not to have happened, and then the
     /// old name is removed.
+    ///
+    /// The file that is replaced is held open meanwhile, so that its blocks are not free before the rename is durable. ext4 with
+    /// `data=writeback` gives them to another file at once, and a power cut would then leave the old name with that file's bytes.
     pub(crate) fn rename_durably(&self, from: &str, to: &str) -> Result<(), CommitError> {
+        // If it cannot be opened there is nothing to hold, or the rename tells why.
+        let _replaced = self.try_open_file(to, OpenMode::Read).ok();
         match self.rename(from, to) {
             Err(error) if error.is_full() => Err(CommitError { error: self.discard(from, error), is_unsure: false }),
             Ok(()) if self.bugs.has(Bug::DirectoryNotSynced) => Ok(()),

@@ -430,10 +430,12 @@ impl Apply<'_> {
 
     fn remove_numbers(&mut self, mut numbers: Vec<u64>, from: u64) -> Result<()> {
         numbers.sort_unstable();
+        let before = self.removed;
         for number in numbers.into_iter().rev().filter(|&number| number >= from) {
             self.removed += u64::from(self.dir.remove(&name::segment(number))?);
         }
-        Ok(())
+        // Durably, before their blocks are written as those of another segment: see `LogDir::rename_durably`.
+        if self.removed > before { self.dir.sync() } else { Ok(()) }
     }
 
     /// The chain up to index `last`. If `end` is given that segment is sealed there.
