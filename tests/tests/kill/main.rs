@@ -7,6 +7,8 @@
 //!
 //! `WAL_TEST_KILLS` sets how often each test kills; `WAL_TEST_SEED` repeats a seed.
 
+#![cfg(target_os = "linux")]
+
 mod ledger;
 mod life;
 mod lock;
