@@ -47,7 +47,8 @@ impl std::fmt::Display for Planned {
 }
 
 /// Everything that a file system can do to a call besides what was asked: each error number that it can give, with and without the work
-/// done, and short transfers. `EINTR` of an open is not among them, because the standard library tries that again.
+/// done, a flush of the device that fails, a write-back that fails later, and short transfers. `EINTR` of an open is not among them,
+/// because the standard library tries that again.
 pub fn effects(operation: Operation, direct_io: bool) -> Vec<Effect> {
     use errno::{EDQUOT, EFBIG, EINTR, EIO, ENOSPC, EROFS};
     use more::{EMFILE, ENFILE, ENOLCK, ENOMEM};
@@ -78,7 +79,10 @@ pub fn effects(operation: Operation, direct_io: bool) -> Vec<Effect> {
             Effect::PartialError { bytes: 600, errno: EIO },
             Effect::PartialError { bytes: 5000, errno: EIO },
             Effect::PartialError { bytes: 600, errno: ENOSPC },
+            Effect::FlushError(EIO),
+            Effect::WriteBackError(EIO),
         ]),
+        Operation::SyncData | Operation::SyncAll | Operation::SyncDir => effects.push(Effect::FlushError(EIO)),
         Operation::Read => effects.extend([Effect::Short(1), Effect::Short(100)]),
         _ => {}
     }
@@ -122,6 +126,10 @@ pub fn sites_of(setup: &Setup, ops: &[Op], faults: &[Planned]) -> Result<Vec<Cal
 pub fn run_with_faults(setup: &Setup, ops: &[Op], faults: &[Planned], memory: &Memory) -> Result<(), String> {
     let mut run = start(setup, faults);
     without_panic(|| go_through(&mut run, ops))?;
+    if faults.iter().any(|fault| matches!(fault.effect, Effect::WriteBackError(_))) {
+        // The next sync hears of what was written back too late.
+        without_panic(|| go_through(&mut run, &[Op::Flush]))?;
+    }
     without_panic(|| go_on(&mut run))?;
     look_at_deaths(&run, faults, memory)
 }

@@ -85,7 +85,8 @@ pub fn without_panic<T>(act: impl FnOnce() -> Result<T, String>) -> Result<T, St
     })
 }
 
-/// A hash of what programs see and of what a crash would leave: equal keys, equal recoveries.
+/// A hash of what programs see, of what a crash would leave, and of what a sync of everything would still save: equal keys, equal
+/// recoveries.
 pub fn key(fs: &SimFs) -> u64 {
     fs.state_fingerprint()
 }
@@ -127,7 +128,9 @@ impl Memory {
 
     /// Recovers the image, unless an equal one was recovered before.
     pub fn recover(&self, setup: &Setup, fs: &SimFs) -> Verdict {
-        if setup.sim.capacity.is_some() || setup.sim.short_transfers {
+        let sim = &setup.sim;
+        let is_limited = sim.capacity.is_some() || sim.quota.is_some() || sim.files_max.is_some();
+        if is_limited || sim.short_transfers || sim.interrupts {
             return recover(fs, setup, None, 0);
         }
         let image = key(fs);

@@ -4,7 +4,7 @@
 
 use std::sync::Mutex;
 
-use wal::fs::sim::LostSectors;
+use wal::fs::sim::{LostSectors, Profile, SimConfig};
 use wal_tests::explore::{Count, Limits, explore_or_panic};
 use wal_tests::rng::Rng;
 use wal_tests::run::{Op, PAYLOAD_MAX};
@@ -57,6 +57,7 @@ fn run_randomly(count_of_seeds: u64, mode: usize, change: impl Fn(&mut Setup, &m
         let mut setup = Setup::new(MODES[mode], rng.number());
         setup.torn_sectors = rng.percent(50);
         setup.sim.short_transfers = rng.percent(30);
+        setup.sim.interrupts = rng.percent(15);
         change(&mut setup, &mut rng);
         let length = 5 + rng.below(40);
         let ops: Vec<Op> = (0..length).map(|_| operation(&mut rng)).collect();
@@ -68,17 +69,17 @@ fn run_randomly(count_of_seeds: u64, mode: usize, change: impl Fn(&mut Setup, &m
 
 #[test]
 fn a_long_run_in_sync_mode_is_a_prefix_after_every_crash() {
-    run_randomly(400, 0, |_, _| {});
+    run_randomly(300, 0, |_, _| {});
 }
 
 #[test]
 fn a_long_run_in_batch_mode_is_a_prefix_after_every_crash() {
-    run_randomly(400, 1, |_, _| {});
+    run_randomly(300, 1, |_, _| {});
 }
 
 #[test]
 fn a_long_run_in_none_mode_is_a_prefix_after_every_crash() {
-    run_randomly(400, 2, |_, _| {});
+    run_randomly(300, 2, |_, _| {});
 }
 
 #[test]
@@ -91,9 +92,12 @@ fn lost_sectors_that_read_as_garbage_or_foreign_bytes_are_dropped() {
 }
 
 #[test]
-fn a_copy_on_write_file_system_changes_nothing() {
-    for mode in 0..3 {
-        run_randomly(40, mode, |setup, _| setup.sim.copy_on_write = true);
+fn a_long_run_is_a_prefix_after_every_crash_of_ext4_xfs_and_btrfs() {
+    for profile in Profile::ALL {
+        println!("{profile:?}");
+        for mode in 0..3 {
+            run_randomly(20, mode, |setup, rng| setup.sim = SimConfig::profile(profile, rng.number()));
+        }
     }
 }
 
