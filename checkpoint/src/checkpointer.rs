@@ -230,6 +230,7 @@ impl Checkpointer {
         let sequence = self.sequence() + 1;
         let logged = CheckpointLogged::append(&self.log, synced, sequence)?;
         if self.bugs.has(Bug::TruncatedBeforeCommit) {
+            self.log.declare_checkpoint(redo.lsn())?;
             self.log.truncate_before_with(redo.lsn(), TruncatePolicy::WholeSegments)?;
         }
         // 6. The control file names it: this commits the checkpoint.

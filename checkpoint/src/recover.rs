@@ -71,7 +71,8 @@ pub(crate) fn check_control(dir: &LogDir, log: &Wal, control: &Control) -> Resul
         let detail = format!("it belongs to another log than {}, whose id is {}", log.path().display(), log.log_id());
         return Err(Error::new(ErrorKind::Invalid, "read control file", detail).at_path(&path));
     }
-    if control.redo < log.start_lsn() {
+    // A log that lost all its records, because none was synced yet, starts anew behind them. Nothing was truncated then.
+    if control.redo < log.start_lsn() && log.checkpoint_lsn().is_some_and(|declared| declared > control.redo) {
         let detail =
             format!("redo starts there, and the log only at LSN {}: it is an older control file", log.start_lsn());
         return Err(corrupt(detail, control.redo));

@@ -1,13 +1,16 @@
 //! A full disk: reads go on, writes are refused with a typed error, a checkpoint works by way of the spare pages and makes room, and a crash
 //! anywhere in all that loses nothing.
 
+use std::sync::Arc;
+
 use checkpoint::Store;
+use checkpoint::museum::Bugs;
 use wal::fs::sim::{CrashPlan, Operation, SimConfig, SimFs};
 use wal::{ErrorKind, SyncMode};
 use wal_tests::rng::Rng;
 use wal_tests::watchdog::Watchdog;
 
-use crate::world::{DIR, Model, config, content, key, open};
+use crate::world::{DIR, Model, config, content, key, open, open_broken};
 
 const PAGE: u64 = 4 << 10;
 const SPARE_PAGES: u64 = 16;
@@ -17,10 +20,15 @@ const KEYS: u64 = 4000;
 
 /// A store with more pages than the pool holds, on a disk that has room for a few more segments of the log.
 fn store_on_full_disk(seed: u64, copy_on_write: bool) -> (SimFs, Store, Model) {
+    store_on_full_disk_with(seed, copy_on_write, Bugs::NONE)
+}
+
+/// The same with bugs of the museum.
+pub fn store_on_full_disk_with(seed: u64, copy_on_write: bool, bugs: Bugs) -> (SimFs, Store, Model) {
     let mut sim = SimConfig::default();
     (sim.seed, sim.copy_on_write) = (seed, copy_on_write);
     let fs = SimFs::with_config(sim);
-    let store = open(&fs, &config(SyncMode::Sync)).expect("a new store opens");
+    let store = open_broken(Arc::new(fs.clone()), &config(SyncMode::Sync), bugs).expect("a new store opens");
     let model: Model = (0..KEYS).map(|number| (key(number), vec![number as u8; 100])).collect();
     store.bulk_load(model.iter()).expect("the load works");
     store.checkpoint().expect("a checkpoint works");
@@ -31,7 +39,7 @@ fn store_on_full_disk(seed: u64, copy_on_write: bool) -> (SimFs, Store, Model) {
 }
 
 /// Changes random keys until the disk is full. Returns how many were changed.
-fn fill(store: &Store, model: &mut Model, rng: &mut Rng) -> u64 {
+pub fn fill(store: &Store, model: &mut Model, rng: &mut Rng) -> u64 {
     for count in 0.. {
         let (key, value) = (key(rng.below(KEYS)), vec![rng.number() as u8; 100]);
         match store.put(&key, &value) {

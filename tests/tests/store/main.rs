@@ -3,7 +3,11 @@
 mod catalogue;
 mod crash;
 mod disk_full;
+mod faults;
 mod gate;
+mod golden;
+mod kill;
 mod model;
+mod museum;
 mod races;
 mod world;

@@ -123,3 +123,24 @@ fn pages_that_are_full_to_the_last_byte_fit_the_log_as_images() {
     let error = open(&SimFs::new(1), &small).expect_err("a segment has to hold sixteen pages");
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
+
+#[test]
+fn a_store_that_dies_before_anything_is_durable_opens_again_empty() {
+    for mode in [SyncMode::Sync, SyncMode::BATCH_DEFAULT, SyncMode::None] {
+        for puts in [0, 1, 600] {
+            let mut fs = SimFs::new(1);
+            for round in 0..4 {
+                let store = open(&fs, &config(mode)).unwrap_or_else(|error| panic!("{mode:?}, round {round}: {error}"));
+                for number in 0..puts {
+                    store.put(key(number), [round; 100]).expect("a put works");
+                }
+                let crashed = if round % 2 == 0 { fs.crash(&CrashPlan::keep_nothing()) } else { fs.kill() };
+                drop(store);
+                fs = crashed;
+            }
+            let store = open(&fs, &config(mode)).unwrap_or_else(|error| panic!("{mode:?}, {puts} puts: {error}"));
+            let found = content(&store).expect("it can be read").len() as u64;
+            assert!(found <= puts && (mode != SyncMode::Sync || found == puts), "{mode:?}: {found} of {puts}");
+        }
+    }
+}
