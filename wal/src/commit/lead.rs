@@ -432,6 +432,8 @@ impl Commit {
             let Some(group) = group else { break };
             self.run(Work::Group(group));
         }
+        // A group that could not be written has poisoned the log: nothing may be built on records that are not there.
+        self.marks.check()?;
         self.sync_to(self.marks.written()).map(|()| pause)
     }
 
