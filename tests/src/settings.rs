@@ -80,6 +80,7 @@ impl Setup {
             verify_bytes_on_open: if variant & 1 == 0 { 0 } else { 1 << 30 },
             recycle_segments_max: if variant & 2 == 0 { 2 } else { 0 },
             direct_io: variant & 8 == 0,
+            pad_groups: variant & 48 == 48,
             reserve_bytes: if variant & 4 == 0 { 0 } else { 4096 },
             background: Background::Inline,
             ..Config::default()

@@ -49,3 +49,25 @@ fn damage_to_synced_neighbours_is_found_or_cuts_the_last_group_and_never_gives_w
     }
     println!("{found} of {} found as corruption", seeds.len());
 }
+
+/// Crashes a log that pads its groups, with damage to neighbours of what was being written; it must keep all its promises.
+fn crash_padded(seed: u64) -> Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let mut setup = Setup::new(rng.pick(&MODES), rng.below(16));
+    setup.config.pad_groups = true;
+    let mut run = Run::new(&setup);
+    for _ in 0..2 + rng.below(14) {
+        run.apply(operation(&mut rng))?;
+    }
+    let after = run.fs.crash(&CrashPlan::random(rng.number()).with_damaged_neighbours());
+    let log = open(&after, &setup, &run.clock).map_err(|error| format!("{error:?}"))?;
+    let observed = observe(&log).map_err(|error| format!("{error:?}"))?;
+    Allowed::between(&run.model, &run.model, Death::Machine).check(&observed)
+}
+
+#[test]
+fn a_log_that_pads_its_groups_survives_damage_to_neighbours() {
+    for seed in &seeds(3000) {
+        crash_padded(*seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    }
+}

@@ -64,6 +64,9 @@ pub struct Config {
     /// In `sync` mode, write groups with direct I/O, each write durable when it returns, where the file system allows that; it is
     /// tried at open. Otherwise, and in the other modes, a group is one write and one sync. Default: true.
     pub direct_io: bool,
+    /// Fill the last block of 4096 bytes of each group with padding, so that no block that holds acknowledged records is ever written again.
+    /// For devices that damage neighbours of the sectors they are writing when power fails. Each group then takes whole blocks. Default: false.
+    pub pad_groups: bool,
     /// How many bytes, from the end, are read and checked when a cleanly closed log is opened; at least the last segment
     /// is. Default: 64 MiB.
     pub verify_bytes_on_open: u64,
@@ -93,6 +96,7 @@ impl Default for Config {
             group_bytes_max: 4 << 20,
             gather_max: Duration::from_micros(25),
             direct_io: true,
+            pad_groups: false,
             verify_bytes_on_open: 64 << 20,
             recycle_segments_max: 2,
             reserve_bytes: 128 << 10,

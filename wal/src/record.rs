@@ -218,6 +218,12 @@ pub(crate) fn encode(
     group.put(&ZEROS[..padding]);
 }
 
+/// Appends padding of `frame_bytes` in all, a multiple of 8 and at least 24, to `group`. [`stamp`] completes it.
+pub(crate) fn encode_padding(group: &mut impl Sink, frame_bytes: usize) {
+    let content = vec![0; frame_bytes - FRAME_HEADER_BYTES];
+    encode(group, RecordType::PADDING, false, &content, 0);
+}
+
 /// A complete padding frame header that fills `frame_bytes`, a multiple of 8 and at least 24, at `lsn`. What follows it up to
 /// `frame_bytes` is not checked.
 pub(crate) fn padding_header(identity: Identity, lsn: Lsn, witness: Lsn, frame_bytes: u64) -> [u8; FRAME_HEADER_BYTES] {

@@ -128,7 +128,7 @@ impl Commit {
         let reserve = (parts.config.segment_room() / 16).min(RESERVE_MAX) & !7;
         let block = lead::partial_block(&segment, end)?;
         Ok(Commit {
-            queue: Mutex::new(Queue::new(Arc::clone(&segment), end)),
+            queue: Mutex::new(Queue::new(Arc::clone(&segment), end, parts.config.pad_groups)),
             room: Condvar::new(),
             tail: Mutex::new(lead::Tail::new(last_checksum, block)),
             sync: Mutex::new(sync::SyncState::new(segment)),

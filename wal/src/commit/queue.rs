@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::buffer::AlignedBuffer;
+use crate::buffer::{AlignedBuffer, BLOCK_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
-use crate::record::{RecordType, encode};
+use crate::record::{FRAME_HEADER_BYTES, RecordType, encode, encode_padding};
 use crate::segment::header::HEADER_BYTES;
 use crate::segment::writer::{ActiveSegment, ReadySegment};
 
@@ -92,6 +92,8 @@ pub(crate) struct Queue {
     /// The segment the next record goes to, unless it has no room.
     pub(crate) segment: Arc<ActiveSegment>,
     pub(crate) next_segment: Next,
+    /// Groups end where blocks do.
+    pads_groups: bool,
     /// Somebody is writing a group.
     pub(crate) is_led: bool,
     /// Somebody asked for everything below this to be durable.
@@ -102,7 +104,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(segment: Arc<ActiveSegment>, next_lsn: Lsn) -> Queue {
+    pub(crate) fn new(segment: Arc<ActiveSegment>, next_lsn: Lsn, pads_groups: bool) -> Queue {
         Queue {
             groups: VecDeque::new(),
             spare: Vec::new(),
@@ -111,6 +113,7 @@ impl Queue {
             next_lsn,
             segment,
             next_segment: Next::Missing,
+            pads_groups,
             is_led: false,
             sync_to: Lsn::ZERO,
             is_paused: false,
@@ -130,7 +133,12 @@ impl Queue {
         }
         let room = self.segment.limit.distance_from(self.next_lsn);
         let is_ready = matches!(self.next_segment, Next::Ready(_));
-        if is_ready || bytes + reserve <= room { Ok(Admission::Admitted) } else { Ok(Admission::NeedsSegment) }
+        // The open group may have to be padded before the append gets a group of its own.
+        if is_ready || bytes + reserve + self.padding_bytes() <= room {
+            Ok(Admission::Admitted)
+        } else {
+            Ok(Admission::NeedsSegment)
+        }
     }
 
     /// Appends the frames of one append, which was admitted, and rotates first if the segment has no room for them.
@@ -142,11 +150,7 @@ impl Queue {
         group_bytes_max: usize,
         wants_sync: bool,
     ) -> (Place, bool) {
-        let rotates = bytes > self.segment.limit.distance_from(self.next_lsn);
-        if rotates {
-            self.rotate();
-        }
-        self.open_group(bytes as usize, group_bytes_max);
+        let rotates = self.open_group(bytes as usize, group_bytes_max);
         let group = self.groups.back_mut().expect("a group was just opened");
         let first = self.next_lsn;
         let start = group.bytes.len();
@@ -175,14 +179,48 @@ impl Queue {
         self.new_group(true);
     }
 
-    fn open_group(&mut self, bytes: usize, group_bytes_max: usize) {
-        let fits = self.groups.back().is_some_and(|group| {
+    /// Makes the last group one that an append of `bytes` joins. Returns whether it had to rotate for that.
+    fn open_group(&mut self, bytes: usize, group_bytes_max: usize) -> bool {
+        let has_room = |queue: &Queue| bytes as u64 <= queue.segment.limit.distance_from(queue.next_lsn);
+        let joins = self.groups.back().is_some_and(|group| {
             Arc::ptr_eq(&group.segment, &self.segment)
                 && (group.records == 0 || group.bytes.len() + bytes <= group_bytes_max)
         });
-        if !fits {
+        if joins && has_room(self) {
+            return false;
+        }
+        self.pad_last_group();
+        let rotates = !has_room(self);
+        if rotates {
+            self.rotate();
+        } else {
             self.new_group(false);
         }
+        rotates
+    }
+
+    /// How many bytes the last group needs to end where a block does; 0 if it does, or need not, or was taken already.
+    fn padding_bytes(&self) -> u64 {
+        let used = self.segment.offset_of(self.next_lsn) % BLOCK_BYTES as u64;
+        if !self.pads_groups || used == 0 || self.groups.is_empty() {
+            return 0;
+        }
+        let left = BLOCK_BYTES as u64 - used;
+        // Padding is a frame. If not even its header fits it goes on through the next block, and if there is none the segment is full.
+        let bytes = if left < FRAME_HEADER_BYTES as u64 { left + BLOCK_BYTES as u64 } else { left };
+        if bytes <= self.segment.limit.distance_from(self.next_lsn) { bytes } else { 0 }
+    }
+
+    fn pad_last_group(&mut self) {
+        let bytes = self.padding_bytes();
+        if bytes == 0 {
+            return;
+        }
+        let group = self.groups.back_mut().expect("only a group that waits is padded");
+        encode_padding(&mut group.bytes, bytes as usize);
+        self.next_lsn = self.next_lsn.advance(bytes);
+        group.end = self.next_lsn;
+        self.queued_bytes += bytes as usize;
     }
 
     fn new_group(&mut self, starts_segment: bool) {
@@ -205,6 +243,9 @@ impl Queue {
     }
 
     pub(crate) fn pop(&mut self) -> Option<Group> {
+        if self.groups.len() == 1 {
+            self.pad_last_group();
+        }
         let group = self.groups.pop_front()?;
         self.queued_bytes -= group.end.distance_from(group.first) as usize;
         Some(group)
