@@ -108,6 +108,11 @@ impl<'a> Image<'a> {
         Lsn::new(Le::read_u64(&self.head[16 - IMAGE_AT..]))
     }
 
+    /// Where the part ends that it leaves out.
+    pub(crate) fn hole_end(&self) -> usize {
+        self.hole.1
+    }
+
     /// The page number in it.
     pub(crate) fn page(&self) -> PageId {
         PageId::new(Le::read_u64(&self.head[8 - IMAGE_AT..]))

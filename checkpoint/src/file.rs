@@ -59,12 +59,24 @@ impl PageFile {
         Ok(file.map(|file| PageFile { file, page_bytes, store, bugs, failed_sync: Mutex::default() }))
     }
 
+    /// Opens the page file for looking only; `None` if it is missing.
+    pub(crate) fn open_to_read(dir: &LogDir, store: LogId, page_bytes: usize) -> Result<Option<PageFile>> {
+        let file = dir.find_file(PAGES, OpenMode::Read)?;
+        let bugs = Bugs::default();
+        Ok(file.map(|file| PageFile { file, page_bytes, store, bugs, failed_sync: Mutex::default() }))
+    }
+
     pub(crate) fn page_bytes(&self) -> usize {
         self.page_bytes
     }
 
     fn offset(&self, id: PageId) -> u64 {
         id.get().saturating_mul(self.page_bytes as u64)
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn bytes(&self) -> Result<u64> {
+        self.file.len()
     }
 
     /// How many whole pages the file has room for.

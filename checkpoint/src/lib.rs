@@ -44,6 +44,7 @@ mod control;
 mod failure;
 mod file;
 mod flush;
+pub mod inspect;
 #[cfg(feature = "museum")]
 pub mod museum;
 #[cfg(not(feature = "museum"))]

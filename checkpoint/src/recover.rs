@@ -312,7 +312,7 @@ impl<'a> Redo<'a> {
 }
 
 /// Makes the page what a record makes it that holds all of it.
-fn restore_whole(bytes: &mut [u8], id: PageId, changes: &[Logged<'_>]) -> Result<(), Malformed> {
+pub(crate) fn restore_whole(bytes: &mut [u8], id: PageId, changes: &[Logged<'_>]) -> Result<(), Malformed> {
     let of_page = changes.iter().filter(|logged| logged.page == id);
     of_page
         .skip_while(|logged| !logged.change.is_whole())

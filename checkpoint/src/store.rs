@@ -28,7 +28,7 @@ use crate::tree::cursor::Cursor;
 use crate::tree::{Op, PutMode, Tree};
 
 /// The directory of the log inside the directory of the store.
-const LOG: &str = "wal";
+pub(crate) const LOG: &str = "wal";
 
 /// Opens a store with more than its settings.
 pub struct Opener {

@@ -105,6 +105,11 @@ impl RecordType {
 pub struct LogId(pub(crate) [u8; 16]);
 
 impl LogId {
+    /// The id with these bytes, as another file of the same program names it.
+    pub const fn new(bytes: [u8; 16]) -> LogId {
+        LogId(bytes)
+    }
+
     /// The sixteen bytes.
     pub const fn bytes(self) -> [u8; 16] {
         self.0

@@ -261,6 +261,25 @@ pub(crate) fn leaf_key(cell: &[u8]) -> &[u8] {
     &cell[LEAF_CELL_HEAD..][..usize::from(Le::read_u16(cell) & !OVERFLOW_BIT)]
 }
 
+/// Key, length of the value, and first overflow page of bytes that may be a leaf cell; `None` if their lengths do not add up.
+pub(crate) fn leaf_cell_parts(cell: &[u8]) -> Option<(&[u8], u64, Option<PageId>)> {
+    let head = cell.get(..LEAF_CELL_HEAD)?;
+    let key_len = usize::from(Le::read_u16(head) & !OVERFLOW_BIT);
+    let value_len = Le::read_u32(&head[2..]);
+    let (key, rest) = cell[LEAF_CELL_HEAD..].split_at_checked(key_len)?;
+    if Le::read_u16(head) & OVERFLOW_BIT == 0 {
+        return (rest.len() as u64 == u64::from(value_len)).then_some((key, value_len.into(), None));
+    }
+    (rest.len() == 8).then(|| (key, value_len.into(), Some(PageId(Le::read_u64(rest)))))
+}
+
+/// Key and child of bytes that may be a branch cell; `None` if their lengths do not add up.
+pub(crate) fn branch_cell_parts(cell: &[u8]) -> Option<(&[u8], PageId)> {
+    let head = cell.get(..BRANCH_CELL_HEAD)?;
+    let key = &cell[BRANCH_CELL_HEAD..];
+    (usize::from(Le::read_u16(head)) == key.len()).then(|| (key, PageId(Le::read_u64(&head[2..]))))
+}
+
 /// Whether this is one whole cell for a node of this kind. The running store makes no others; a record in the log might.
 fn is_cell(bytes: &[u8], cell: &[u8]) -> bool {
     let head = if is_leaf(bytes) { LEAF_CELL_HEAD } else { BRANCH_CELL_HEAD };
@@ -370,6 +389,14 @@ fn rebuild(bytes: &mut [u8], slots: impl Iterator<Item = usize>) {
     Le::write_u16(&mut bytes[COUNT_AT..], kept as u16);
     Le::write_u16(&mut bytes[CELLS_AT..], start as u16);
     Le::write_u16(&mut bytes[GARBAGE_AT..], 0);
+}
+
+/// Whether cells of a validated node share bytes.
+pub(crate) fn has_overlaps(bytes: &[u8]) -> bool {
+    let mut places: Vec<(usize, usize)> =
+        (0..count(bytes)).map(|slot| (offset(bytes, slot), cell_len(bytes, offset(bytes, slot)))).collect();
+    places.sort_unstable();
+    places.windows(2).any(|pair| pair[0].0 + pair[0].1 > pair[1].0)
 }
 
 /// Checks that every slot and cell lies where it may and that the sums are right. Keys are not compared: that is for verification.

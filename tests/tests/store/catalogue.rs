@@ -10,7 +10,7 @@ use wal::{ErrorKind, SyncMode};
 use wal_tests::rng::Rng;
 
 use crate::gate::GateFs;
-use crate::world::{DIR, Mix, Model, Op, apply, apply_to_model, config, content, key, open, open_broken};
+use crate::world::{DIR, Mix, Model, Op, apply, apply_to_model, config, content, key, open, open_broken, verified};
 
 const PAGE: usize = 4 << 10;
 const SECTOR: usize = 512;
@@ -45,6 +45,8 @@ fn store_with_changes(seed: u64) -> (SimFs, Store, Model) {
 }
 
 fn holds(fs: &SimFs, model: &Model, what: &str) -> Store {
+    let report = verified(fs);
+    assert_eq!(report.tree.map(|tree| tree.entries), Some(model.len() as u64), "{what}");
     let store = open(fs, &config(SyncMode::Sync)).unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = content(&store).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(found == *model, "{what}: {} entries, not {}", found.len(), model.len());

@@ -6,7 +6,7 @@ use wal::fs::sim::{CrashPlan, SimFs};
 use wal_tests::rng::Rng;
 use wal_tests::watchdog::Watchdog;
 
-use crate::world::{Mix, Model, Op, apply, apply_to_model, config, content, open};
+use crate::world::{Mix, Model, Op, apply, apply_to_model, config, content, open, verified};
 
 /// A run: what is surely there after a crash, and what may have come since.
 struct Run {
@@ -23,9 +23,12 @@ impl Run {
     /// The store after a crash holds `durable`, and of the operations since a prefix.
     fn check(&mut self, fs: &SimFs, nested: u32, place: &str) {
         self.states += 1;
+        // What a crash leaves is no damage, and verification says what the open will find.
+        let report = verified(fs);
         let recovering = fs.kill();
         let store = open(fs, &self.config).unwrap_or_else(|error| panic!("seed {}, {place}: {error}", self.seed));
         let found = content(&store).unwrap_or_else(|error| panic!("seed {}, {place}: {error}", self.seed));
+        assert_eq!(report.tree.map(|tree| tree.entries), Some(found.len() as u64), "seed {}, {place}", self.seed);
         let mut model = self.durable.clone();
         let mut is_there = model == found;
         for op in &self.since {

@@ -3,11 +3,12 @@
 use std::ops::Bound;
 
 use checkpoint::Store;
+use checkpoint::inspect::{Replay, VerifyReport};
 use wal::fs::sim::SimFs;
 use wal::{ErrorKind, SyncMode};
 use wal_tests::rng::Rng;
 
-use crate::world::{Mix, Model, apply, apply_to_model, config, content, open};
+use crate::world::{Mix, Model, apply, apply_to_model, config, content, open, verified};
 
 fn check_ranges(store: &Store, model: &Model, mix: Mix, rng: &mut Rng) {
     let bound = |rng: &mut Rng| match rng.below(4) {
@@ -59,12 +60,37 @@ fn behaves_like_a_map(seed: u64, phases: &[(Mix, u64)]) {
             }
         }
         assert!(content(&store).expect("the store can be read") == model, "seed {seed}");
+        verify_beside(&fs, &model);
         store.close().expect("the store closes");
+        verify_closed(&fs, &model);
         store = open(&fs, &config).expect("the store opens again");
         assert_eq!(store.recovery_report().records, 0, "after a clean close nothing is replayed");
         assert!(content(&store).expect("the store can be read") == model, "seed {seed}, opened again");
     }
     store.close().expect("the store closes");
+    verify_closed(&fs, &model);
+}
+
+/// The files of an open store, with the log replayed, hold what the store holds.
+fn verify_beside(fs: &SimFs, model: &Model) {
+    let report = verified(fs);
+    assert!(!report.info.is_closed_cleanly());
+    check_counts(&report, model);
+}
+
+/// The files of a closed store hold what the store held, and there is nothing to replay.
+fn verify_closed(fs: &SimFs, model: &Model) {
+    let report = verified(fs);
+    assert!(report.info.is_closed_cleanly() && report.replay == Replay::Nothing, "{report:#?}");
+    assert!(report.findings.is_empty(), "{report:#?}");
+    check_counts(&report, model);
+}
+
+fn check_counts(report: &VerifyReport, model: &Model) {
+    let tree = report.tree.expect("the tree was judged");
+    assert_eq!(tree.entries, model.len() as u64);
+    assert_eq!(tree.key_bytes, model.keys().map(|key| key.len() as u64).sum::<u64>());
+    assert_eq!(tree.value_bytes, model.values().map(|value| value.len() as u64).sum::<u64>());
 }
 
 #[test]
@@ -99,6 +125,7 @@ fn pages_that_are_freed_are_used_again() {
     }
     assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]), "{sizes:?}");
     store.close().expect("the store closes");
+    verify_closed(&fs, &Model::new());
 }
 
 #[test]
@@ -121,9 +148,11 @@ fn a_bulk_load_gives_what_single_puts_give() {
         }
         store.put(b"zzz", b"later").expect("a put works");
         drop(store);
-        let store = open(&fs.kill(), &config).expect("the store opens after a kill");
         let mut expected: Model = entries().collect();
         expected.insert(b"zzz".to_vec(), b"later".to_vec());
+        let fs = fs.kill();
+        verify_beside(&fs, &expected);
+        let store = open(&fs, &config).expect("the store opens after a kill");
         assert!(content(&store).expect("the store can be read") == expected);
     }
 }
@@ -137,6 +166,7 @@ fn a_bulk_load_of_unsorted_entries_changes_nothing() {
     assert_eq!(store.iter().count(), 0);
     store.put("a", "3").expect("a put works");
     assert_eq!(store.iter().count(), 1);
+    verify_beside(&fs, &content(&store).expect("the store can be read"));
 }
 
 #[test]
@@ -156,4 +186,8 @@ fn keys_and_values_have_largest_lengths_that_work_and_are_refused_beyond() {
     let error = store.put(b"large", vec![5; (32 << 10) + 1]).expect_err("it is too long");
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(store.iter().count(), 42);
+    let model = content(&store).expect("the store can be read");
+    verify_beside(&fs, &model);
+    store.close().expect("the store closes");
+    verify_closed(&fs, &model);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use checkpoint::inspect::{VerifyOptions, VerifyReport, verify};
 use checkpoint::museum::Bugs;
 use checkpoint::{Batch, Config, Store};
 use wal::fs::FileSystem;
@@ -173,4 +174,11 @@ pub fn apply_to_model(model: &mut Model, op: &Op) {
 /// Everything in the store.
 pub fn content(store: &Store) -> Result<Model> {
     store.iter().collect()
+}
+
+/// Verifies the store from its files alone, as they are.
+pub fn verified(fs: &SimFs) -> VerifyReport {
+    let report = verify(fs, DIR, VerifyOptions::default(), |_| ()).expect("the store can be looked at");
+    assert!(report.is_sound(), "{report:#?}");
+    report
 }
