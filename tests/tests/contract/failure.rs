@@ -108,6 +108,21 @@ fn a_failed_write_poisons_too() {
 }
 
 #[test]
+fn a_failed_change_of_structure_poisons_a_log_that_has_nothing_unsynced() {
+    let world = World::simulated();
+    let log = world.open(small());
+    let lsns = fill(&log, 5);
+    let durable = log.flush().unwrap();
+    world.sim().plan(Fault::error(errno::EIO).on(Operation::SyncDir));
+    assert!(log.truncate_before(lsns[3]).is_err());
+    for _ in 0..2 {
+        assert_eq!(log.flush().unwrap_err().kind(), ErrorKind::Poisoned);
+        assert_eq!(log.append(b"late").unwrap_err().kind(), ErrorKind::Poisoned);
+    }
+    assert_eq!(log.durable_lsn(), durable);
+}
+
+#[test]
 fn a_failed_sync_in_the_background_reaches_the_next_append() {
     let world = World::simulated();
     let mode = SyncMode::Batch { delay: std::time::Duration::from_millis(1), bytes: 1 << 30 };

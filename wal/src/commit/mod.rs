@@ -440,6 +440,8 @@ impl Commit {
 
     /// Makes everything that was appended before durable, and returns the durable LSN.
     pub(crate) fn flush(&self) -> Result<Lsn> {
+        // A poisoned log says so, even if all that it holds is durable.
+        self.marks.check()?;
         // What a full disk refused at the end is not part of the log: it has failed already, and its place is not written yet.
         let end = self.marks.end_without_refused(self.next_lsn());
         let target = Target { end, durability: Durability::Durable };
