@@ -10,6 +10,7 @@ use wal_tests::watchdog::Watchdog;
 
 use crate::check::{self, Opened};
 use crate::device::Recorded;
+use crate::full;
 use crate::history::{Found, History};
 use crate::kind::FsKind;
 use crate::report::Counts;
@@ -190,13 +191,28 @@ impl Campaign<'_> {
 
     fn live_on(&mut self, workload: &Workload, cut: Cut) -> Result<(Found, u64, History), String> {
         let clock = self.rig.clock();
-        let opened = check::open(&self.rig.log_dir(), workload.plan.config(), &clock)
-            .map_err(|error| format!("the log does not open: {error}"))?;
+        let opened = self.open(workload).map_err(|error| format!("the log does not open: {error}"))?;
         workload.history.check(&opened.found, cut.at)?;
         self.counts.opened(opened.state, &opened.found);
         let (found, moment) = (opened.found.clone(), opened.moment);
         let life = check::go_on(opened, &clock, SECOND_NUMBERS, self.may_be_full)?;
         Ok((found, moment, life))
+    }
+
+    /// Opens the log. On a full disk that may need room, and works once there is some.
+    fn open(&mut self, workload: &Workload) -> wal::Result<Opened> {
+        let (dir, config, clock) = (self.rig.log_dir(), workload.plan.config(), self.rig.clock());
+        match check::open(&dir, config.clone(), &clock) {
+            Err(error) if error.is_full() && self.may_be_full => {
+                self.counts.count("opens that a full disk refused");
+                let ballast = self.rig.files_dir().join(full::BALLAST);
+                if std::fs::remove_file(ballast).and_then(|()| self.rig.sync()).is_err() {
+                    return Err(error);
+                }
+                check::open(&dir, config, &clock)
+            }
+            other => other,
+        }
     }
 
     /// A power cut in the recovery from a power cut: if the open had not returned, the content must be the same; if it had, all of it
@@ -212,7 +228,8 @@ impl Campaign<'_> {
             return Err(format!("the kernel does not mount the image: {error}"));
         }
         let clock = self.rig.clock();
-        let result = check::open(&self.rig.log_dir(), workload.plan.config(), &clock)
+        let result = self
+            .open(workload)
             .map_err(|error| format!("the log does not open after the second power cut: {error}"))
             .and_then(|opened| {
                 second.check(&opened, again.at)?;

@@ -14,6 +14,9 @@ use crate::history::{Change, History};
 use crate::rig::Clock;
 use crate::workload::{self, Mode, Numbers, Plan};
 
+/// The file that leaves no room for others.
+pub const BALLAST: &str = "ballast";
+
 /// So often the disk gets full.
 const FILLINGS: u64 = 4;
 
@@ -41,7 +44,7 @@ impl Campaign<'_> {
         self.rig.make().map_err(text)?;
         self.rig.mount().map_err(text)?;
         let mut rng = Rng::new(plan.seed ^ 0xF011);
-        let ballast = self.rig.files_dir().join("ballast");
+        let ballast = self.rig.files_dir().join(BALLAST);
         leave(&self.rig.files_dir(), &ballast, (600 << 10) + rng.below(600 << 10)).map_err(text)?;
         self.rig.sync().map_err(text)?;
         self.rig.record(FIRST_LIFE).map_err(text)?;
@@ -80,6 +83,9 @@ impl Campaign<'_> {
         log.close().map_err(|error| format!("close: {error}"))?;
         history.durable.push((clock.now(), log.next_lsn().get()));
         drop(log);
+        if let Some((lsn, _)) = found.records.iter().find(|(_, bytes)| history.is_refused(bytes)) {
+            return Err(format!("at LSN {lsn} a reader sees what the full disk refused"));
+        }
         // What is shown by an open log is a prefix; its end may not be durable yet.
         history.check_prefix(&found, clock.now())?;
         self.rig.unmount().map_err(text)?;

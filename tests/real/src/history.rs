@@ -61,6 +61,8 @@ pub struct History {
     pub appends: Vec<Append>,
     /// All appends that were not, because they failed: numbers and lengths of the payloads. They may be there or not.
     pub undecided: Vec<Vec<(u64, usize)>>,
+    /// All appends that a full disk refused. No reader of the living log sees them; after a power cut they may be at the end.
+    pub refused: Vec<Vec<(u64, usize)>>,
     /// From this moment on everything below this LSN was said to be durable.
     pub durable: Vec<(u64, u64)>,
     /// Truncations.
@@ -87,6 +89,7 @@ impl History {
     pub fn absorb(&mut self, other: History) {
         self.appends.extend(other.appends);
         self.undecided.extend(other.undecided);
+        self.refused.extend(other.refused);
         self.durable.extend(other.durable);
         self.starts.extend(other.starts);
         self.ends.extend(other.ends);
@@ -108,6 +111,12 @@ impl History {
         }
         self.durable.push((moment, found.records.last().map_or(0, |(lsn, _)| lsn + 1)));
         self.sort();
+    }
+
+    /// Whether a record is one that a full disk refused.
+    pub fn is_refused(&self, payload: &[u8]) -> bool {
+        let number = number_of(payload);
+        self.refused.iter().flatten().any(|(refused, _)| Some(*refused) == number)
     }
 
     /// Up to here everything was said to be durable.
@@ -151,7 +160,9 @@ impl History {
         let verdicts: Vec<String> = (done..=begun)
             .map_while(|cuts| {
                 // A cut of the end that is under way has decided nothing about what lies before it.
-                Line { appends: self.line(cuts), undecided: &self.undecided, owed }.compare(found).err()
+                Line { appends: self.line(cuts), undecided: [&self.undecided, &self.refused], owed }
+                    .compare(found)
+                    .err()
             })
             .collect();
         if verdicts.len() > begun - done {
@@ -171,7 +182,9 @@ impl History {
     /// How it is none.
     pub fn check_prefix(&self, found: &Found, at: u64) -> Result<(), String> {
         let begun = self.ends.iter().filter(|cut| cut.began <= at).count();
-        let compare = |cuts| Line { appends: self.line(cuts), undecided: &self.undecided, owed: 0 }.compare(found);
+        let compare = |cuts| {
+            Line { appends: self.line(cuts), undecided: [&self.undecided, &self.refused], owed: 0 }.compare(found)
+        };
         // A lost control file or a lost rename may bring back any older course of the log.
         (0..=begun).map(compare).reduce(Result::or).expect("there is one course at least")
     }
@@ -205,7 +218,7 @@ impl History {
 /// One course that the log may have taken.
 struct Line<'a> {
     appends: Vec<&'a Append>,
-    undecided: &'a [Vec<(u64, usize)>],
+    undecided: [&'a [Vec<(u64, usize)>]; 2],
     owed: u64,
 }
 
@@ -247,7 +260,11 @@ impl Line<'_> {
     /// A failed append may be there, as a whole. Returns how many records it has.
     fn compare_undecided(&self, found: &[(u64, Vec<u8>)]) -> Option<usize> {
         let number = number_of(&found[0].1)?;
-        let append = self.undecided.iter().find(|append| append.first().is_some_and(|first| first.0 == number))?;
+        let append = self
+            .undecided
+            .into_iter()
+            .flatten()
+            .find(|append| append.first().is_some_and(|first| first.0 == number))?;
         let is_same = |((_, bytes), (number, len)): (&(u64, Vec<u8>), &(u64, usize))| *bytes == payload(*number, *len);
         let is_whole = found.len() >= append.len() && found.iter().zip(append).all(is_same);
         is_whole.then_some(append.len())

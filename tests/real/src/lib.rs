@@ -169,14 +169,18 @@ fn campaigns(amount: &Amount, scenarios: &[Scenario]) -> Result<u64, String> {
             {
                 let counts = counts.entry((scenario as u8, mode)).or_insert_with(Counts::default);
                 let mut campaign = Campaign::new(&mut rig, counts, &keep, &watchdog);
-                failures += match scenario {
-                    Scenario::Cuts | Scenario::Lies => {
-                        let workload = campaign.record(cuts::plan(mode, seed))?;
-                        campaign.cut(&workload, amount.cuts, matches!(scenario, Scenario::Lies))
-                    }
-                    Scenario::Faults => campaign.fail(mode, seed, amount.cuts)?,
-                    Scenario::Full => campaign.fill(mode, seed, amount.cuts)?,
+                let result = match scenario {
+                    Scenario::Cuts | Scenario::Lies => campaign
+                        .record(cuts::plan(mode, seed))
+                        .map(|workload| campaign.cut(&workload, amount.cuts, matches!(scenario, Scenario::Lies))),
+                    Scenario::Faults => campaign.fail(mode, seed, amount.cuts),
+                    Scenario::Full => campaign.fill(mode, seed, amount.cuts),
                 };
+                failures += result.unwrap_or_else(|why| {
+                    eprintln!("FAILED: {kind:?}, {scenario:?}: {why}");
+                    counts.next_failure().min(1)
+                });
+                rig.reset().map_err(|error| format!("{kind:?}: {error}"))?;
             }
         }
         for ((scenario, mode), counts) in &counts {

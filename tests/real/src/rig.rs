@@ -155,6 +155,20 @@ impl Rig {
         Ok(())
     }
 
+    /// Ends whatever is under way: a fault, a mount, a recording.
+    ///
+    /// # Errors
+    ///
+    /// That somebody has a file open, or that the device is gone.
+    pub fn reset(&mut self) -> io::Result<()> {
+        self.mend()?;
+        if self.is_mounted {
+            self.unmount()?;
+        }
+        self.tell(&Command::Record(u32::MAX))?;
+        self.stop().map(drop)
+    }
+
     /// Writes everything that the file system holds in memory.
     ///
     /// # Errors

@@ -323,11 +323,10 @@ impl Writer<'_> {
         failure.map_or(Ok(()), Err)
     }
 
-    /// What failed may be there or not; but what a full disk refused is not.
+    /// What failed may be there or not. What a full disk refused is not there, but a power cut may bring it back.
     fn failed(&mut self, contents: &[(u64, usize)], error: &wal::Error) {
-        if !error.is_full() {
-            self.history.undecided.push(contents.to_vec());
-        }
+        let list = if error.is_full() { &mut self.history.refused } else { &mut self.history.undecided };
+        list.push(contents.to_vec());
     }
 
     fn acknowledged(&mut self, first: Lsn, contents: &[(u64, usize)], is_durable: bool) {
