@@ -17,7 +17,7 @@ fn writers_race(name: &str, config: Config, writers: u8, count: u8, bytes: usize
         check_crash(&disk.sim, &config, &told);
         log.close().expect("it closes");
         check_crash(&disk.sim, &config, &told);
-        assert!(disk.script.syncs_at_once() <= 2, "one sync for groups and one for a prepared segment, at most");
+        assert!(disk.script.syncs_at_once() <= 1, "one sync at a time");
     });
 }
 

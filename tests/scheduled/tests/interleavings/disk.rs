@@ -62,9 +62,11 @@ impl Script {
     }
 
     fn sync(&self, name: &str, operation: Operation, call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let running = self.syncs_running.fetch_add(1, Ordering::Relaxed) + 1;
+        // A segment that is being prepared or copied has another name, and is synced by who makes it.
+        let counted = u64::from(name.ends_with(".wal"));
+        let running = self.syncs_running.fetch_add(counted, Ordering::Relaxed) + counted;
         self.syncs_at_once.fetch_max(running, Ordering::Relaxed);
-        let guard = Running(&self.syncs_running);
+        let guard = Running(&self.syncs_running, counted);
         let mut failed = self.failed.lock().expect("nobody panics with it");
         failed.1 |= failed.0.contains(name);
         drop(failed);
@@ -80,7 +82,7 @@ impl Script {
         self.failed.lock().expect("nobody panics with it").0.remove(name);
     }
 
-    /// How many syncs of files ran at the same time, at most.
+    /// How many syncs of segments ran at the same time, at most.
     pub fn syncs_at_once(&self) -> u64 {
         self.syncs_at_once.load(Ordering::Relaxed)
     }
@@ -91,11 +93,11 @@ impl Script {
     }
 }
 
-struct Running<'a>(&'a AtomicU64);
+struct Running<'a>(&'a AtomicU64, u64);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 

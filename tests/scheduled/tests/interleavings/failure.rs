@@ -106,7 +106,7 @@ fn the_failure_of_a_shared_sync_reaches_all_who_wait_for_it() {
         let refused: Vec<Error> = results.into_iter().filter_map(Result::err).collect();
         check_poison(&log, &refused);
         assert!(!disk.script.has_synced_again(), "a failed sync was tried again");
-        assert!(disk.script.syncs_at_once() <= 2, "one sync of groups at a time");
+        assert!(disk.script.syncs_at_once() <= 1, "one sync at a time");
         drop(log);
         let found = recovered(&disk.sim, &wal_scheduled::fs::sim::CrashPlan::keep_nothing(), &config);
         told.iter().for_each(|lsn| assert!(found.contains_key(lsn), "a flush covered {lsn}, which is lost"));
