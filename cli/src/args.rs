@@ -3,18 +3,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use wal::{Lsn, SyncMode};
 
+use crate::bench::BenchArgs;
 use crate::dump::DumpArgs;
 use crate::failure::{Failure, Result};
+use crate::fsync_test::FsyncTestArgs;
 use crate::size::{parse_duration, parse_size};
+use crate::top::TopArgs;
 
 const EXITS: &str = "\
-Exit codes: 0 fine (a torn tail is only a warning), 1 corruption or a gap was found, 2 the command line, a path or an LSN is
+Exit codes: 0 fine (a torn tail is only a warning), 1 corruption or a gap was found, 2 the command line, a path or an LSN is \
 wrong, 3 the log is in use, 4 refused by a safety rail, 5 I/O error, 6 unknown format version.";
 
-/// Append to, look at, verify and truncate write-ahead logs.
+/// Append to, look at, verify, truncate and repair write-ahead logs.
 ///
 /// Data goes to standard output, words go to standard error. `dump`, `info`, `ls`, `stat` and `verify` take no lock, work on a log
 /// that is in use, and never change or create a file.
@@ -169,6 +172,36 @@ Examples:
 
 {EXITS}"))]
     Demo(DemoArgs),
+    /// Measure how long appends take, and compare with what the device allows.
+    ///
+    /// Latencies are measured at 70 % of the highest rate, and each counts from the moment at which its append was due, so a
+    /// stall is seen by every append that it delays.
+    #[command(after_help = format!("\
+Examples:
+  walctl bench
+  walctl bench /var/lib/orders --mode sync --threads 1,16 --svg latency.svg
+  walctl bench --size 4KiB --secs 10 --format json --hgrm latency.hgrm
+
+{EXITS}"))]
+    Bench(BenchArgs),
+    /// Compare the ways to make a write durable on a device, and say which settings suit.
+    #[command(after_help = format!("\
+Examples:
+  walctl fsync-test /var/lib/orders
+  walctl fsync-test . --size 4KiB --secs 30
+
+{EXITS}"))]
+    FsyncTest(FsyncTestArgs),
+    /// Watch a log that is being written, from its files alone.
+    ///
+    /// The process that writes is not asked, so there are no latencies, and what is durable is seen late.
+    #[command(after_help = format!("\
+Examples:
+  walctl top orders
+  walctl top orders --interval 5s -n 12 --format jsonl
+
+{EXITS}"))]
+    Top(TopArgs),
     /// Print completions for a shell.
     #[command(after_help = "\
 Examples:
@@ -274,15 +307,16 @@ pub(crate) enum PolicyArg {
 
 /// `walctl truncate`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["before", "checkpoint", "after"])))]
 pub(crate) struct TruncateArgs {
     /// Directory of the log.
     #[arg(env = "WAL_DIR", hide_env_values = true)]
     pub(crate) dir: PathBuf,
     /// Remove the records that begin before this LSN.
-    #[arg(long, value_name = "LSN", conflicts_with_all = ["after", "checkpoint"], required_unless_present_any = ["after", "checkpoint"])]
+    #[arg(long, value_name = "LSN")]
     pub(crate) before: Option<Lsn>,
     /// Remove the records before the last checkpoint that was declared.
-    #[arg(long, conflicts_with = "after")]
+    #[arg(long)]
     pub(crate) checkpoint: bool,
     /// Remove the records behind the one at this LSN, which stays. Their segments are copied to a quarantine first.
     #[arg(long, value_name = "LSN")]

@@ -226,6 +226,7 @@ fn segment_view(segment: &SegmentInfo, witness: Lsn, is_in_use: bool) -> Segment
             SegmentState::Sealed => "sealed",
             SegmentState::Prepared => "prepared",
             SegmentState::Void => "void",
+            SegmentState::Unreached => "unreached",
             SegmentState::Damaged => "damaged",
             _ => "unknown",
         },
@@ -267,6 +268,7 @@ fn leftovers(survey: &Survey) -> Vec<LeftoverView> {
     };
     let mut leftovers = with(&survey.sweepable, "removed by the next open");
     leftovers.extend(with(&survey.stranded, "kept: the file it was to replace is missing"));
+    leftovers.extend(with(&survey.quarantines, "kept: what a repair or a cut removed"));
     leftovers.extend(with(&survey.foreign, "foreign: left alone"));
     leftovers
 }

@@ -35,10 +35,10 @@ pub(crate) fn run(args: &InspectArgs, ui: Ui) -> Result<Exit> {
     let surveyed = look(&args.dir, Depth::Tail, ui, 1)?;
     let files = files(&surveyed.view);
     let mut out = Out::new();
-    match ui.format {
-        Format::Jsonl => files.iter().try_for_each(|file| out.json("file", file))?,
-        Format::Json => drop(out.document(ui.format, "files", &Files { files: &files })?),
-        Format::Table => out.table(&table(&files))?,
+    if ui.format == Format::Jsonl {
+        files.iter().try_for_each(|file| out.json("file", file))?;
+    } else if !out.document(ui.format, "files", &Files { files: &files })? {
+        out.table(&table(&files))?;
     }
     out.finish()?;
     surveyed.failure().map_or(Ok(Exit::Fine), Err)

@@ -4,9 +4,12 @@
 
 mod append;
 mod args;
+mod bench;
 mod demo;
+mod device;
 mod dump;
 mod failure;
+mod fsync_test;
 mod info;
 mod log;
 mod ls;
@@ -16,6 +19,7 @@ mod payload;
 mod repair;
 mod size;
 mod stat;
+mod top;
 mod truncate;
 mod ui;
 mod verify;
@@ -50,6 +54,9 @@ fn main() -> ExitCode {
         Command::Truncate(args) => truncate::run(args, ui),
         Command::Repair(args) => repair::run(args, ui),
         Command::Demo(args) => demo::run(args, ui),
+        Command::Bench(args) => bench::run(args, ui),
+        Command::FsyncTest(args) => fsync_test::run(args, ui),
+        Command::Top(args) => top::run(args, ui),
         Command::Completions(args) => man::completions(args),
         Command::Man(args) => man::man(args),
     };

@@ -29,14 +29,37 @@ struct Report {
     next_lsn: Option<String>,
 }
 
+/// What is wrong, as it is printed.
 #[derive(Serialize)]
-struct FindingView {
+pub(crate) struct FindingView {
     #[serde(rename = "is")]
     what: FindingKind,
     file: String,
     offset: Option<u64>,
     lsn: Option<String>,
     explanation: String,
+}
+
+impl FindingView {
+    /// A finding of the library.
+    pub(crate) fn of(finding: &Finding) -> FindingView {
+        FindingView {
+            what: finding.kind,
+            file: finding.file_name.clone(),
+            offset: finding.offset,
+            lsn: finding.lsn.map(|lsn| lsn.to_string()),
+            explanation: finding.explanation.clone(),
+        }
+    }
+
+    /// Prints it for people.
+    pub(crate) fn show(&self, out: &mut Out) -> Result<()> {
+        let style = if self.what == FindingKind::TornTail { WARNING } else { BAD };
+        let offset = self.offset.map_or(String::new(), |offset| format!(", offset {offset}"));
+        let lsn = self.lsn.as_ref().map_or(String::new(), |lsn| format!(", LSN {lsn}"));
+        out.line(format_args!("  {}{offset}{lsn}", paint(style, &self.file)))?;
+        out.line(format_args!("      {}.", self.explanation))
+    }
 }
 
 #[derive(Serialize)]
@@ -107,9 +130,7 @@ fn show(out: &mut Out, dir: &Path, plan: &Plan) -> Result<()> {
     }
     out.line(format_args!("{}", paint(HEADING, "What is wrong")))?;
     for finding in &plan.findings {
-        let style = if finding.kind == FindingKind::TornTail { WARNING } else { BAD };
-        out.line(format_args!("  {}{}", paint(style, &finding.file_name), place(finding)))?;
-        out.line(format_args!("      {}.", finding.explanation))?;
+        FindingView::of(finding).show(out)?;
     }
     out.line(format_args!(""))?;
     out.line(format_args!("{}", paint(HEADING, "What is lost")))?;
@@ -128,12 +149,6 @@ fn show(out: &mut Out, dir: &Path, plan: &Plan) -> Result<()> {
     out.line(format_args!("  about {} of room are needed", show_bytes(plan.bytes_needed)))
 }
 
-fn place(finding: &Finding) -> String {
-    let offset = finding.offset.map_or(String::new(), |offset| format!(", offset {offset}"));
-    let lsn = finding.lsn.map_or(String::new(), |lsn| format!(", LSN {lsn}"));
-    offset + &lsn
-}
-
 /// Whether the recovery of the database misses something; `None` if nobody ever said where it begins.
 fn is_behind_checkpoint(loss: &Loss, plan: &Plan) -> Option<bool> {
     plan.checkpoint_lsn.map(|checkpoint| loss.to.is_none_or(|to| to > checkpoint))
@@ -144,7 +159,7 @@ fn loss_words(loss: &Loss, plan: &Plan) -> String {
         Some(to) => format!("LSN {} up to LSN {to}, {} of log", loss.from, show_bytes(to.distance_from(loss.from))),
         None => format!("LSN {} and whatever followed", loss.from),
     };
-    let proof = if loss.is_witnessed { "it was durable" } else { "it was never acknowledged as durable" };
+    let proof = if loss.is_witnessed { "it was durable" } else { "nothing proves that it was ever durable" };
     let given_up = match loss.valid_records {
         0 => String::new(),
         records => {
@@ -177,13 +192,6 @@ fn show_done(out: &mut Out, dir: &Path, plan: &Plan, repaired: &Repaired) -> Res
 }
 
 fn report(dir: &Path, plan: &Plan, repaired: Option<&Repaired>) -> Report {
-    let finding = |finding: &Finding| FindingView {
-        what: finding.kind,
-        file: finding.file_name.clone(),
-        offset: finding.offset,
-        lsn: finding.lsn.map(|lsn| lsn.to_string()),
-        explanation: finding.explanation.clone(),
-    };
     let loss = |loss: &Loss| LossView {
         from: loss.from.to_string(),
         to: loss.to.map(|lsn| lsn.to_string()),
@@ -198,7 +206,7 @@ fn report(dir: &Path, plan: &Plan, repaired: Option<&Repaired>) -> Report {
     });
     Report {
         path: dir.display().to_string(),
-        findings: plan.findings.iter().map(finding).collect(),
+        findings: plan.findings.iter().map(FindingView::of).collect(),
         losses: plan.losses.iter().map(loss).collect(),
         steps: steps.collect(),
         records_kept: plan.records_kept,

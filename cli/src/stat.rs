@@ -64,12 +64,22 @@ pub(crate) fn run(args: &InspectArgs, ui: Ui) -> Result<Exit> {
         ..Counts::default()
     };
     let ended = count_records(args, ui, &mut counts);
+    if counts.records == 0 {
+        // There is nothing to show of a log that cannot be read at all.
+        ended?;
+        return finish(&counts, ui);
+    }
+    finish(&counts, ui)?;
+    ended.map(|()| Exit::Fine)
+}
+
+fn finish(counts: &Counts, ui: Ui) -> Result<Exit> {
     let mut out = Out::new();
-    if !out.document(ui.format, "stat", &counts)? {
-        show(&mut out, &counts)?;
+    if !out.document(ui.format, "stat", counts)? {
+        show(&mut out, counts)?;
     }
     out.finish()?;
-    ended.map(|()| Exit::Fine)
+    Ok(Exit::Fine)
 }
 
 fn count_records(args: &InspectArgs, ui: Ui, counts: &mut Counts) -> Result<()> {

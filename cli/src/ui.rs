@@ -46,15 +46,22 @@ impl Ui {
         }
     }
 
-    /// A bar on standard error for long work, if that is a terminal.
+    /// A bar on standard error for work that is counted in bytes, if that is a terminal.
     pub(crate) fn bar(&self, what: &'static str) -> Bar {
+        self.bar_like(what, "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+    }
+
+    /// As [`Ui::bar`], for work that is counted in steps.
+    pub(crate) fn steps(&self, what: &'static str) -> Bar {
+        self.bar_like(what, "{msg} [{wide_bar}] {pos}/{len} {eta}")
+    }
+
+    fn bar_like(&self, what: &'static str, template: &str) -> Bar {
         if !self.shows_progress {
             return Bar { bar: ProgressBar::hidden(), total: AtomicU64::new(0) };
         }
-        // Nothing is drawn for work that ends at once.
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
-        let style = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}")
-            .expect("the template is a constant and right");
+        let style = ProgressStyle::with_template(template).expect("the templates are constant and right");
         bar.set_style(style.progress_chars("=> "));
         bar.set_message(what);
         Bar { bar, total: AtomicU64::new(0) }

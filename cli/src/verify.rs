@@ -4,20 +4,24 @@ use std::path::Path;
 
 use anstyle::Style;
 use serde::Serialize;
+use wal::fs::RealFileSystem;
 use wal::inspect::Depth;
+use wal::repair::plan;
 
 use crate::args::VerifyArgs;
 use crate::failure::{Exit, Failure, Result};
 use crate::info::{leftovers, summary};
 use crate::log::{ChecksumView, LogView, SegmentView, Surveyed, look};
 use crate::output::{Out, count, warn};
-use crate::ui::{BAD, GOOD, Ui, WARNING, paint};
+use crate::repair::FindingView;
+use crate::ui::{BAD, GOOD, HEADING, Ui, WARNING, paint};
 
 /// The report as JSON: that of `info`, and what follows from it.
 #[derive(Serialize)]
 struct Report<'a> {
     exit_code: u8,
     next_step: String,
+    findings: Vec<FindingView>,
     #[serde(flatten)]
     log: &'a LogView,
 }
@@ -29,9 +33,10 @@ pub(crate) fn run(args: &VerifyArgs, ui: Ui) -> Result<Exit> {
     let exit = surveyed.exit();
     let next_step = next_step(&surveyed, &args.dir, args.quick);
     let mut out = Out::new();
-    let report = Report { exit_code: exit as u8, next_step: next_step.clone(), log: &surveyed.view };
+    let findings = findings(&args.dir, exit);
+    let report = Report { exit_code: exit as u8, next_step, findings, log: &surveyed.view };
     if !out.document(ui.format, "verify", &report)? {
-        show(&mut out, &surveyed.view, &next_step)?;
+        show(&mut out, &report)?;
     }
     out.finish()?;
     if let Some(failure) = surveyed.failure() {
@@ -43,14 +48,31 @@ pub(crate) fn run(args: &VerifyArgs, ui: Ui) -> Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn show(out: &mut Out, view: &LogView, next_step: &str) -> Result<()> {
+/// A survey ends at the first contradiction in the chain of segments. What a repair would find is everything. Why that cannot be told is told by the
+/// repair itself.
+fn findings(dir: &Path, exit: Exit) -> Vec<FindingView> {
+    if exit != Exit::Corruption {
+        return Vec::new();
+    }
+    plan(&RealFileSystem, dir, |_| {})
+        .map_or_else(|_| Vec::new(), |plan| plan.findings.iter().map(FindingView::of).collect())
+}
+
+fn show(out: &mut Out, report: &Report<'_>) -> Result<()> {
+    let view = report.log;
     for segment in &view.segments {
         show_segment(out, segment, view)?;
     }
     leftovers(out, &view.leftovers)?;
     out.line(format_args!(""))?;
     summary(out, view)?;
-    out.line(format_args!("next step        {next_step}"))
+    out.line(format_args!("next step        {}", report.next_step))?;
+    if report.findings.is_empty() {
+        return Ok(());
+    }
+    out.line(format_args!(""))?;
+    out.line(format_args!("{}", paint(HEADING, "What is wrong")))?;
+    report.findings.iter().try_for_each(|finding| finding.show(out))
 }
 
 fn show_segment(out: &mut Out, segment: &SegmentView, view: &LogView) -> Result<()> {
@@ -88,7 +110,7 @@ fn show_segment(out: &mut Out, segment: &SegmentView, view: &LogView) -> Result<
 }
 
 fn is_read_by_a_full_verify(segment: &SegmentView) -> bool {
-    matches!(segment.state, "active" | "sealed")
+    matches!(segment.state, "active" | "sealed" | "unreached")
 }
 
 fn next_step(surveyed: &Surveyed, dir: &Path, is_quick: bool) -> String {

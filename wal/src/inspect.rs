@@ -63,6 +63,8 @@ pub enum SegmentState {
     Prepared,
     /// A leftover of a truncation or a cut; the next open removes it.
     Void,
+    /// Its header is right, and the chain does not lead to it.
+    Unreached,
     /// Its header is damaged.
     Damaged,
 }
@@ -216,6 +218,8 @@ pub struct Survey {
     pub sweepable: Vec<String>,
     /// Temp files whose final is missing; they are kept as evidence.
     pub stranded: Vec<String>,
+    /// Directories in which a repair or a cut kept what it removed.
+    pub quarantines: Vec<String>,
     /// Names that do not belong to a log.
     pub foreign: Vec<String>,
     /// What an open would find.
@@ -320,10 +324,11 @@ fn describe(raw: &Raw, decision: Decision) -> Survey {
     };
     let mut segments: Vec<SegmentInfo> = raw.walk.chain.iter().enumerate().map(|it| chain_segment(raw, it)).collect();
     let others = raw.walk.trailing.iter().chain(&raw.orphans);
-    segments.extend(others.map(|other| other_segment(other.number, other.file_bytes, &other.header)));
+    segments.extend(others.map(|other| other_segment(other.number, other.file_bytes, &other.header, other.is_void)));
     segments
         .extend(raw.below_start.iter().map(|&number| SegmentInfo { state: SegmentState::Void, ..blank(number, 0) }));
     segments.sort_by_key(|segment| segment.number);
+    let (quarantines, foreign) = raw.foreign.iter().cloned().partition(|name| name::is_quarantine(name));
     Survey {
         start_lsn: control.as_ref().map_or(Lsn::ZERO, |control| control.start_lsn),
         control,
@@ -335,7 +340,8 @@ fn describe(raw: &Raw, decision: Decision) -> Survey {
         scanned_bytes: raw.scanned_bytes,
         sweepable: raw.sweepable.clone(),
         stranded: raw.stranded.clone(),
-        foreign: raw.foreign.clone(),
+        quarantines,
+        foreign,
         outcome,
     }
 }
@@ -363,7 +369,11 @@ fn chain_segment(raw: &Raw, (index, segment): (usize, &ChainSegment)) -> Segment
     let damage = damage.or_else(|| wrong_last_record(segment, scan?, raw.walk.chain.get(index + 1)?));
     SegmentInfo {
         file_bytes: segment.file_bytes,
-        state: if is_last && header.sealed_end.is_none() { SegmentState::Active } else { SegmentState::Sealed },
+        state: if is_last && header.sealed_end.is_none() && raw.walk.broken.is_none() {
+            SegmentState::Active
+        } else {
+            SegmentState::Sealed
+        },
         epoch: Some(header.epoch),
         base_lsn: Some(header.base),
         end_lsn: scan.map(|scan| scan.batch_end).or(segment.known_end),
@@ -443,12 +453,13 @@ fn witness_place(raw: &Raw) -> Option<WitnessPlace> {
     })
 }
 
-fn other_segment(number: u64, file_bytes: u64, header: &HeaderState) -> SegmentInfo {
+fn other_segment(number: u64, file_bytes: u64, header: &HeaderState, is_void: bool) -> SegmentInfo {
     let base = blank(number, file_bytes);
     match header {
         HeaderState::Blank => base,
         HeaderState::Valid(header) => {
-            SegmentInfo { state: SegmentState::Void, epoch: Some(header.epoch), base_lsn: Some(header.base), ..base }
+            let state = if is_void { SegmentState::Void } else { SegmentState::Unreached };
+            SegmentInfo { state, epoch: Some(header.epoch), base_lsn: Some(header.base), ..base }
         }
         HeaderState::Damaged(why) | HeaderState::Newer(why) => {
             let reason = why.clone();

@@ -276,12 +276,12 @@ impl Exam<'_> {
         let to = to.filter(|&to| is_witnessed && to > place.from);
         let what = match (is_witnessed, place.to, next_base) {
             (false, ..) => {
-                "nothing proves that it was ever durable, so it is an unfinished write; it and what is behind it is cut"
+                "Nothing proves that it was ever durable, so it is an unfinished write; it and what is behind it is cut"
                     .to_owned()
             }
-            (true, Some(to), _) => format!("records are good again from LSN {to} on; what is between is lost"),
-            (true, None, Some(base)) => format!("the rest of the segment is lost; the log goes on at LSN {base}"),
-            (true, None, None) => "it was durable, and nothing good follows: the end of the log is lost".to_owned(),
+            (true, Some(to), _) => format!("Records are good again from LSN {to} on; what is between is lost"),
+            (true, None, Some(base)) => format!("The rest of the segment is lost; the log goes on at LSN {base}"),
+            (true, None, None) => "It was durable, and nothing good follows: the end of the log is lost".to_owned(),
         };
         let explanation = format!("{}. {}{what}", place.why, given_up(place.given_up));
         let kind = if is_witnessed { FindingKind::DamagedRecords } else { FindingKind::TornTail };
@@ -363,8 +363,8 @@ impl Exam<'_> {
 fn given_up(records: u64) -> String {
     match records {
         0 => String::new(),
-        1 => "A valid record beside it is given up, because its batch is torn or may be; ".to_owned(),
-        records => format!("{records} valid records beside it are given up, because their batch is torn or may be; "),
+        1 => "A valid record beside it is given up, because its batch is torn or may be. ".to_owned(),
+        records => format!("{records} valid records beside it are given up, because their batch is torn or may be. "),
     }
 }
 

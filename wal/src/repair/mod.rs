@@ -97,7 +97,8 @@ pub struct Loss {
     pub to: Option<Lsn>,
     /// Records in the range that are valid and are given up, because their batch is torn or may be.
     pub valid_records: u64,
-    /// Whether a witness proves that what is lost was once durable. If not it was never acknowledged as durable.
+    /// Whether a witness proves that what is lost was once durable. If not, it is an unfinished write, or the very last one that was synced:
+    /// nothing tells these apart.
     pub is_witnessed: bool,
 }
 
@@ -176,8 +177,8 @@ impl fmt::Display for Plan {
                 Some(to) => write!(f, "lost    LSN {from} up to LSN {to}")?,
                 None => write!(f, "lost    LSN {from} and what followed, as far as the log went")?,
             }
-            let proof = if *is_witnessed { "was durable" } else { "was never acknowledged as durable" };
-            writeln!(f, "; it {proof}; {valid_records} valid records among it are given up")?;
+            let proof = if *is_witnessed { "it was durable" } else { "nothing proves that it was ever durable" };
+            writeln!(f, "; {proof}; valid records among it that are given up: {valid_records}")?;
         }
         for Step { file_name, explanation, .. } in &self.steps {
             writeln!(f, "step    {file_name}: {explanation}")?;

@@ -56,6 +56,11 @@ pub(crate) fn quarantine(number: u64) -> String {
     format!("{QUARANTINE_PREFIX}{number:04}")
 }
 
+/// Whether this is the name of such a directory.
+pub(crate) fn is_quarantine(name: &str) -> bool {
+    name.strip_prefix(QUARANTINE_PREFIX).is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// The name of the unfinished replacement of `name`.
 pub(crate) fn temp(name: &str) -> String {
     format!("{name}{TEMP_SUFFIX}")
