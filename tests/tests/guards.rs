@@ -129,13 +129,15 @@ fn a_copy_that_came_out_wrong_replaces_nothing() {
 
 #[test]
 fn what_there_is_no_room_to_copy_is_written_again_with_its_header() {
-    for mode in [BATCH, NONE] {
-        let mut run = run(&setup(mode, 0), &[Op::AppendDurable(100), Op::AppendWritten(4000), Op::AppendWritten(50)]);
-        // A sync that failed has left all of it in the page cache alone.
+    for (mode, failing) in [(BATCH, 0), (BATCH, 1), (NONE, 0), (NONE, 1)] {
+        let mut run = run(&setup(mode, 0), &[Op::AppendDurable(100)]);
+        // A sync that fails leaves the segment it was for, header and all, in the page cache alone.
         run.fs.configure(|config| config.sync_failure = SyncFailure::PagesDropped);
         run.planned_errnos = vec![errno::EIO];
-        run.fs.plan(Fault::error(errno::EIO).on(Operation::SyncData).always());
-        run.apply(Op::Flush).expect("it fails as planned");
+        run.fs.plan(Fault::error(errno::EIO).on(Operation::SyncData).skip(failing));
+        for op in [Op::AppendWritten(4000), Op::AppendWritten(50), Op::Flush] {
+            run.apply(op).expect("it works or fails as planned");
+        }
         let fs = run.fs.kill();
         for name in ["0000000000000001.wal.tmp", "0000000000000002.wal.tmp"] {
             fs.plan(Fault::error(errno::ENOSPC).on(Operation::Write).name(name).always());
@@ -144,8 +146,25 @@ fn what_there_is_no_room_to_copy_is_written_again_with_its_header() {
         let shown = observe(&log).expect("it can be read");
         let after =
             open(&fs.crash(&CrashPlan::keep_nothing()), &run.setup, &run.clock).expect("it opens after a crash");
-        assert_eq!(observe(&after).expect("it can be read").records, shown.records, "mode {mode}");
+        assert_eq!(
+            observe(&after).expect("it can be read").records,
+            shown.records,
+            "mode {mode}, sync {failing} failed"
+        );
     }
+}
+
+#[test]
+fn a_creation_sweeps_what_an_earlier_one_left() {
+    let setup = setup(SYNC, 0);
+    let fs = wal::fs::sim::SimFs::with_config(setup.sim.clone());
+    wal::fs::FileSystem::create_dir(&fs, std::path::Path::new(DIR)).expect("a directory");
+    for path in [FIRST, SECOND] {
+        fs.write_file(path, &[0; 8192]).expect("a blank segment");
+    }
+    let log = open(&fs, &setup, &Arc::default()).expect("nothing of it was ever used");
+    assert!(!fs.names(DIR).expect("the log is there").contains(&"0000000000000002.wal".to_owned()));
+    assert_eq!(log.next_lsn(), Lsn::FIRST);
 }
 
 #[test]
@@ -282,4 +301,62 @@ fn a_new_log_needs_its_own_entry_in_its_parent_also_if_an_earlier_creation_died(
         observe(&open(&after, &setup, &run.clock).expect("it is there")).expect("it can be read").records.len(),
         1
     );
+}
+
+#[test]
+fn the_segment_that_an_unclean_open_began_is_required_from_then_on() {
+    for mode in [SYNC, BATCH, NONE] {
+        let run = run(&setup(mode, NO_RECYCLING), &[Op::Append(100), Op::Flush, Op::Die]);
+        let without = run.fs.kill();
+        without.remove_file(SECOND).expect("the active segment");
+        let error = open(&without, &run.setup, &run.clock).expect_err("the active segment is gone");
+        assert!(error.is_corruption(), "mode {mode}: {error}");
+    }
+}
+
+/// CRC32C of RFC 3720, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82F6_3B78 } else { 0 })
+    })
+}
+
+/// Changes the header of the frame at `lsn` in the first segment and makes its checksum right, as `specs/format.md` draws it.
+fn forge(segment: &mut [u8], lsn: u64, change: impl FnOnce(&mut [u8])) {
+    let base = u64::from_le_bytes(segment[48..56].try_into().expect("8 bytes"));
+    let at = (4096 + lsn - base) as usize;
+    change(&mut segment[at..at + 24]);
+    let covered = [&segment[16..48], &lsn.to_le_bytes(), &segment[at + 4..at + 24]].concat();
+    let checksum = crc32c(&covered);
+    segment[at..at + 4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+#[test]
+fn a_frame_that_a_newer_version_wrote_is_refused_and_never_cut() {
+    for last in [Op::Flush, Op::Close] {
+        let run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Append(50), last]);
+        let mut bytes = run.fs.read_file(FIRST).expect("a segment");
+        forge(&mut bytes, run.model.records[1].lsn, |_| {});
+        assert!(bytes == run.fs.read_file(FIRST).expect("a segment"), "the checksum is that of the format");
+        forge(&mut bytes, run.model.records[1].lsn, |frame| frame[12..14].copy_from_slice(&0x4002_u16.to_le_bytes()));
+        let newer = run.fs.kill();
+        newer.write_file(FIRST, &bytes).expect("the segment");
+        let error = open(&newer, &run.setup, &run.clock).expect_err("it is not known what the frame means");
+        assert_eq!(error.kind(), wal::ErrorKind::UnsupportedVersion, "{last:?}: {error}");
+        assert!(newer.read_file(FIRST).expect("the segment") == bytes, "what is refused is not changed");
+    }
+}
+
+#[test]
+fn a_frame_with_an_unknown_flag_or_without_its_marker_is_no_frame() {
+    let changes: [fn(&mut [u8]); 3] = [|frame| frame[14] |= 2, |frame| frame[14] |= 0x80, |frame| frame[15] = 0xF6];
+    for change in changes {
+        let run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Append(50)]);
+        let mut bytes = run.fs.read_file(FIRST).expect("a segment");
+        forge(&mut bytes, run.model.records[1].lsn, change);
+        let forged = run.fs.kill();
+        forged.write_file(FIRST, &bytes).expect("the segment");
+        let log = open(&forged, &run.setup, &run.clock).expect("it is the last record, so it may be torn");
+        assert_eq!(observe(&log).expect("it can be read").records.len(), 1, "the right checksum alone makes no frame");
+    }
 }
