@@ -36,6 +36,9 @@ const VARIANTS: [u64; 2] = [0, 15];
 /// All outcomes of up to eight undecided items are looked at, and of more items this many.
 const OUTCOMES_MAX: u64 = 512;
 
+/// Of so many states in a hundred the recovery is crashed as well, at every call.
+const NESTED_PERCENT: u64 = 1;
+
 fn sequences(length: usize) -> Vec<Vec<Op>> {
     let mut all = vec![Vec::new()];
     for _ in 0..length {
@@ -47,19 +50,23 @@ fn sequences(length: usize) -> Vec<Vec<Op>> {
 /// Explores the last operation of each sequence: what comes before is the end of a shorter one.
 fn explore_all(mode: usize) {
     let length_max = if is_deep() { 4 } else { 3 };
-    let runs: Vec<Vec<Op>> = (1..=length_max)
-        .flat_map(sequences)
-        .flat_map(|ops| PREAMBLES.map(|preamble| [preamble, ops.as_slice()].concat()))
+    let runs: Vec<(u64, Vec<Op>)> = (0..)
+        .zip(
+            (1..=length_max)
+                .flat_map(sequences)
+                .flat_map(|ops| PREAMBLES.map(|preamble| [preamble, ops.as_slice()].concat())),
+        )
         .collect();
     for variant in VARIANTS {
-        let limits = Limits::exhaustive(states_per_point(OUTCOMES_MAX));
+        let nested = Limits { nested_percent: NESTED_PERCENT, depth: 1, ..Limits::exhaustive(OUTCOMES_MAX) };
+        let limits = Limits { outcomes_max: states_per_point(OUTCOMES_MAX), ..nested };
         let explorer = Explorer::new(Setup::new(MODES[mode], variant), limits);
         let count = Mutex::new(Count::default());
         workers::for_each(
             &runs,
-            |ops| format!("{ops:?}"),
-            |ops| {
-                let own = explorer.explore_or_panic(ops, 1, variant);
+            |(_, ops)| format!("{ops:?}"),
+            |(number, ops)| {
+                let own = explorer.explore_or_panic(ops, 1, *number);
                 count.lock().expect("no worker panics with it").add(own);
             },
         );
