@@ -1,6 +1,6 @@
 //! Every sequence of up to three operations, crashed at every system call, with every subset of up to eight unsynced sectors.
 //!
-//! `WAL_TEST_DEEP=1` goes through sequences of four operations, with every subset of up to sixteen.
+//! `WAL_TEST_DEEP=1` goes through sequences of four operations, with every subset of up to sixteen sectors.
 //!
 //! Rows 1 to 5, 24 to 26, 30 to 32, 34 to 38 and 51 to 53 of the fault catalogue.
 
