@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use wal::{Lsn, SyncMode};
 
 use crate::bench::BenchArgs;
+use crate::checkpoint::CheckpointCommand;
 use crate::dump::DumpArgs;
 use crate::failure::{Failure, Result};
 use crate::fsync_test::FsyncTestArgs;
@@ -102,6 +103,7 @@ Examples:
   walctl dump orders --reverse -n 1
   walctl dump orders --follow --type 7
   walctl dump orders --decoder ./decode.py
+  walctl dump accounts/wal --payload tree
 
 {EXITS}"))]
     Dump(DumpArgs),
@@ -162,6 +164,11 @@ Examples:
 
 {EXITS}"))]
     Repair(RepairArgs),
+    /// Look at a store: a log with a page file and a B+tree beside it.
+    ///
+    /// Takes no lock, works on a store that is in use, and never changes or creates a file.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// Kill writers in mid-commit, show that nothing acknowledged is lost, and measure.
     ///
     /// A record of every mode survives the death of its process. The loss of power is not shown here: it takes a power cut.

@@ -5,6 +5,7 @@
 mod append;
 mod args;
 mod bench;
+mod checkpoint;
 mod demo;
 mod device;
 mod dump;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args, ui),
         Command::Truncate(args) => truncate::run(args, ui),
         Command::Repair(args) => repair::run(args, ui),
+        Command::Checkpoint(command) => checkpoint::run(command, ui),
         Command::Demo(args) => demo::run(args, ui),
         Command::Bench(args) => bench::run(args, ui),
         Command::FsyncTest(args) => fsync_test::run(args, ui),

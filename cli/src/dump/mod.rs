@@ -2,6 +2,7 @@
 
 mod decoder;
 mod print;
+mod tree;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub(crate) enum PayloadForm {
     Hex,
     /// As base64.
     Base64,
+    /// As records of a store's log: pages, changes, keys. Other records as without this.
+    Tree,
 }
 
 /// `walctl dump`.

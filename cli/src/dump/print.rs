@@ -3,7 +3,7 @@
 use serde::Serialize;
 use wal::{Lsn, RecordRef};
 
-use super::{DumpArgs, Finish, PayloadForm};
+use super::{DumpArgs, Finish, PayloadForm, tree};
 use crate::args::Format;
 use crate::failure::Result;
 use crate::output::{Out, SCHEMA, columns};
@@ -34,6 +34,10 @@ impl Head {
         }
     }
 
+    pub(super) fn is_ignorable(&self) -> bool {
+        self.is_ignorable
+    }
+
     /// What a decoder reads in front of the payload.
     pub(super) fn request(&self) -> String {
         format!("{} {} {}\n", self.lsn, self.record_type, self.bytes)
@@ -59,6 +63,8 @@ struct Line {
     cut: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     decoded: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tree: Option<serde_json::Value>,
 }
 
 // The signature is what `skip_serializing_if` calls.
@@ -98,11 +104,19 @@ impl<'a> Printer<'a> {
 
     /// Prints a record with its payload.
     pub(super) fn record(&mut self, head: &Head, payload: &[u8]) -> Result<()> {
+        if self.form == Some(PayloadForm::Tree)
+            && let Some((words, value)) = tree::told(head, payload)
+        {
+            return match self.format {
+                Format::Table => self.row(head, &words),
+                _ => self.line(&Line { tree: Some(value), ..line(head) }),
+            };
+        }
         let payload = &payload[..payload.len().min(self.bytes_max)];
         let is_cut = payload.len() < head.bytes;
         if self.format == Format::Table {
             let mut text = match self.form {
-                None => payload::escaped(payload, self.width.saturating_sub(FIXED_WIDTH)),
+                None | Some(PayloadForm::Tree) => payload::escaped(payload, self.width.saturating_sub(FIXED_WIDTH)),
                 Some(PayloadForm::None) => String::new(),
                 Some(PayloadForm::Utf8) => payload::escaped(payload, usize::MAX),
                 Some(PayloadForm::Hex) => payload::hex(payload),
@@ -114,7 +128,7 @@ impl<'a> Printer<'a> {
             return self.row(head, &text);
         }
         let (payload, lossy) = match self.form {
-            None | Some(PayloadForm::None) => (None, false),
+            None | Some(PayloadForm::None | PayloadForm::Tree) => (None, false),
             Some(PayloadForm::Hex) => (Some(payload::hex(payload)), false),
             Some(PayloadForm::Base64) => (Some(payload::base64(payload)), false),
             Some(PayloadForm::Utf8) => {
@@ -180,5 +194,6 @@ fn line(head: &Head) -> Line {
         lossy: false,
         cut: false,
         decoded: None,
+        tree: None,
     }
 }
