@@ -1,5 +1,6 @@
 //! The store of the crate `checkpoint`: what it promises, on a simulated file system that crashes and fails, and against a model.
 
+mod bits;
 mod catalogue;
 mod crash;
 mod disk_full;
@@ -10,4 +11,5 @@ mod kill;
 mod model;
 mod museum;
 mod races;
+mod threads;
 mod world;
