@@ -24,7 +24,7 @@ use crate::proof::LogDurable;
 use crate::spare::{self, SPARE_PAGES};
 
 /// Pages that are written together. Their images stand in front of everybody else's commit, so they are kept short.
-pub(crate) const BATCH_PAGES: usize = 16;
+pub(crate) const BATCH_PAGES: usize = SPARE_PAGES as usize;
 
 /// Writes dirty pages.
 #[derive(Debug)]
@@ -254,7 +254,8 @@ impl Flusher {
         match self.log.submit_with(images, options) {
             Ok(ticket) => Ok(ImagesAt::Log(ticket.lsn())),
             Err(error) if error.is_full() => {
-                spare::write(self, copies).map_err(|second| if second.is_full() { error } else { second })?;
+                spare::write(&self.file, &self.log, copies)
+                    .map_err(|second| if second.is_full() { error } else { self.failure.judge(second) })?;
                 Ok(ImagesAt::Spare)
             }
             Err(error) => Err(self.failure.judge(error)),

@@ -54,6 +54,7 @@ mod pool;
 mod proof;
 mod recover;
 mod schedule;
+mod shared;
 mod spare;
 mod store;
 mod tree;

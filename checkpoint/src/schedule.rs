@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use wal::{Error, ErrorKind, Result};
 
 use crate::proof::Pace;
-use crate::store::Core;
+use crate::shared::Core;
 
 /// How long to wait after a checkpoint that the disk had no room for.
 const RETRY: Duration = Duration::from_secs(1);

@@ -6,28 +6,27 @@
 
 use std::collections::BTreeMap;
 
-use wal::{Error, ErrorKind, Lsn, Result};
+use wal::{Error, ErrorKind, Lsn, Result, Wal};
 
 use crate::file::PageFile;
-use crate::flush::{BATCH_PAGES, Flusher};
 use crate::page::{self, PageId};
 use crate::proof::LogDurable;
 
 /// Spare pages at the end of the file.
-pub(crate) const SPARE_PAGES: u64 = BATCH_PAGES as u64;
+pub(crate) const SPARE_PAGES: u64 = 16;
 
 /// Writes images of the copied pages into the spare pages, durably.
-pub(crate) fn write(flusher: &Flusher, copies: &[u8]) -> Result<()> {
-    let page_bytes = flusher.pool.page_bytes();
+pub(crate) fn write(file: &PageFile, log: &Wal, copies: &[u8]) -> Result<()> {
+    let page_bytes = file.page_bytes();
     let newest = copies.chunks_exact(page_bytes).map(page::lsn).max().unwrap_or(Lsn::ZERO);
-    let proof = LogDurable::through(&flusher.log, newest)?;
-    let first = flusher.file.pages()?.checked_sub(SPARE_PAGES).ok_or_else(|| {
+    let proof = LogDurable::through(log, newest)?;
+    let first = file.pages()?.checked_sub(SPARE_PAGES).ok_or_else(|| {
         Error::new(ErrorKind::Full, "write page images", "the log is full and the page file has no spare pages")
     })?;
     let mut images = copies.to_vec();
-    images.chunks_exact_mut(page_bytes).for_each(|page| flusher.file.seal(page));
-    flusher.file.write_images(PageId::new(first), &images, &proof)?;
-    flusher.file.sync().map_err(|error| flusher.failure.judge(error))
+    images.chunks_exact_mut(page_bytes).for_each(|page| file.seal(page));
+    file.write_images(PageId::new(first), &images, &proof)?;
+    file.sync()
 }
 
 /// The newest image of each page of which there is one among the spare pages.

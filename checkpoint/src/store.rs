@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +11,20 @@ use wal::fs::{FileSystem, RealFileSystem};
 use wal::{Background, Clock, Error, ErrorKind, Lsn, Result, Ticket, Wal};
 
 use crate::batch::{Batch, WriteOptions};
-use crate::checkpointer::{CheckpointReport, Checkpointer, DirtyTable, Pages};
+use crate::checkpointer::{CheckpointReport, Checkpointer};
 use crate::config::Config;
 use crate::control::ControlFile;
 use crate::failure::Failure;
 use crate::file::{PAGES, PageFile};
 use crate::flush::Flusher;
-use crate::museum::{Bug, Bugs};
+use crate::museum::Bugs;
 use crate::page::node::{self, format_node};
 use crate::page::{self, Meta, PageId};
 use crate::pool::Pool;
-use crate::proof::{LogDurable, Pace, RedoPoint};
+use crate::proof::Pace;
 use crate::recover::{Progress, RecoveryReport, Redo};
 use crate::schedule::Schedule;
+use crate::shared::Core;
 use crate::tree::cursor::Cursor;
 use crate::tree::{Op, PutMode, Tree};
 
@@ -73,16 +74,6 @@ impl Drop for Handle {
         // The schedule is dropped next and waits for its thread.
         self.core.checkpointer.never_pace();
     }
-}
-
-/// What the store's own thread and its callers share.
-#[derive(Debug)]
-pub(crate) struct Core {
-    pub(crate) tree: Tree,
-    pub(crate) checkpointer: Checkpointer,
-    pub(crate) failure: Arc<Failure>,
-    pub(crate) config: Config,
-    path: PathBuf,
 }
 
 /// What a store has done since it was opened.
@@ -247,43 +238,6 @@ fn read_meta(pool: &Pool, flusher: &Flusher) -> Result<Meta> {
         return Err(flusher.file.damaged(PageId::META, page::Damage::Content("it is not a meta page")));
     }
     Ok(page::meta(page.bytes()))
-}
-
-impl Pages for Core {
-    fn take_redo_point(&self) -> Result<(RedoPoint, DirtyTable)> {
-        let redo = self.tree.flusher.take_redo_point();
-        Ok((RedoPoint::new(redo), DirtyTable::new(self.tree.pool.dirty_table(redo))))
-    }
-
-    fn write(&self, pages: &[PageId], _durable: &LogDurable) -> Result<u64> {
-        // The flusher proves the log durable for what it copies, which may be newer than the redo point.
-        self.tree.flusher.flush(pages, true)
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.failure.check()?;
-        let file = &self.tree.flusher.file;
-        match file.sync() {
-            Err(_) if file.bugs.has(Bug::FailedSyncIgnored) => Ok(()),
-            result => result.map_err(|error| self.failure.judge(error)),
-        }
-    }
-}
-
-impl Core {
-    pub(crate) fn checkpoint(&self, pace: Pace) -> Result<Option<CheckpointReport>> {
-        self.failure.check()?;
-        self.checkpointer.run(self, pace).map_err(|error| self.failure.judge(error))
-    }
-
-    pub(crate) fn log(&self) -> &Wal {
-        &self.tree.log
-    }
-
-    /// Bytes of log since the redo point.
-    pub(crate) fn log_bytes(&self) -> u64 {
-        self.log().next_lsn().distance_from(self.checkpointer.redo_lsn())
-    }
 }
 
 impl Store {
