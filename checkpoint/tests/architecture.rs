@@ -17,6 +17,7 @@ const LADDER: &[&[&str]] = &[
     &["shared"],
     &["schedule"],
     &["store"],
+    &["inspect"],
     &["lib"],
 ];
 
@@ -46,6 +47,9 @@ fn collect(dir: &Path, prefix: &str, sources: &mut Vec<Source>) {
         let entry = entry.expect("the entry can be read");
         let name = entry.file_name().into_string().expect("names are UTF-8");
         let path = format!("{prefix}{name}");
+        if name == "tests" {
+            continue;
+        }
         if entry.path().is_dir() {
             collect(&entry.path(), &format!("{path}/"), sources);
         } else if name.ends_with(".rs") {
