@@ -329,7 +329,8 @@ impl Inode {
         self.cache = self.disk.clone();
         for write in &self.writes {
             match (&write.bytes, write.standing) {
-                (_, Standing::Settled) => {}
+                // It outdates what is undecided before it.
+                (_, Standing::Settled) => write.sectors().for_each(|sector| self.cache.copy_sector(&self.disk, sector)),
                 (Some(bytes), _) => self.cache.store(bytes, write.first * SECTOR as u64),
                 (None, _) => self.cache.store_zeros(write.first * SECTOR as u64, write.count * SECTOR as u64),
             }

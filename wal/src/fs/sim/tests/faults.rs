@@ -63,6 +63,21 @@ fn a_failed_flush_leaves_no_trace_and_the_data_undecided() {
 }
 
 #[test]
+fn what_was_written_again_and_synced_after_a_failed_flush_outlives_the_cache() {
+    let (fs, file) = with_file(&[1; 2 * SECTOR]);
+    fs.configure(|config| config.sync_failure = SyncFailure::Ext4Like);
+    file.write_at(&[2; 2 * SECTOR], 0).unwrap();
+    fs.plan(Fault::error(errno::EIO).on(Operation::SyncData));
+    assert!(file.sync_data().is_err());
+    file.write_at(&[3; SECTOR], 0).unwrap();
+    file.sync_data().unwrap();
+    fs.drop_caches();
+    let now = fs.read_file("a").unwrap();
+    assert_eq!((now[0], now[SECTOR]), (3, 2));
+    assert_eq!(lost(&fs).read_file("a").unwrap()[..SECTOR], [3; SECTOR]);
+}
+
+#[test]
 fn a_failed_flush_shuts_xfs_down_and_makes_btrfs_read_only() {
     for (failure, error, readable) in
         [(SyncFailure::XfsLike, errno::EIO, false), (SyncFailure::BtrfsLike, errno::EROFS, true)]
