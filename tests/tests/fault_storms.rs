@@ -147,3 +147,19 @@ fn a_change_of_structure_that_has_to_write_waiting_records_and_cannot_fails_with
         }
     }
 }
+
+#[test]
+fn frames_of_a_refused_group_that_cannot_be_taken_back_poison_the_log() {
+    for mode in MODES {
+        let mut run = Run::new(&Setup::new(mode, 8));
+        run.apply(Op::AppendDurable(100)).expect("nothing fails yet");
+        run.apply(Op::Submit(61)).expect("nothing fails yet");
+        // The waiting record gets through, the rest of its group does not, and neither does what is to hide it.
+        let first = run.fs.calls();
+        run.fs.plan(Fault::new(Effect::Short(248)).on(Operation::Write));
+        run.fs.plan(Fault::error(errno::ENOSPC).on(Operation::Write).skip(1).times(2));
+        let log = run.log().clone();
+        let error = log.append(&[7; 594]).expect_err("there is no room");
+        assert!(error.is_poisoned(), "{mode:?}, {} calls: {error:?}", run.fs.calls() - first);
+    }
+}

@@ -278,13 +278,13 @@ impl Commit {
         };
         if let Err(error) = result {
             if error.is_full() && !self.parts.bugs.has(Bug::HalfRecordOnFullDisk) {
-                // Frames that got through are not to be found by a recovery before padding takes their place. If this fails too there
-                // was no room for them either.
+                // Frames that got through are not to be found by a recovery before padding takes their place. If this fails too, nobody
+                // knows what is found, unless there was no room for the first of them either.
                 let blank = segment.file.write_at(&[0; FRAME_HEADER_BYTES], segment.offset_of(group.first));
                 if let Err(second) = blank
-                    && !second.is_full()
+                    && !(second.is_full() && error.offset() == Some(offset))
                 {
-                    return Err(second.at_lsn(group.first));
+                    return Err(second.into_io().at_lsn(group.first));
                 }
                 tail.holes.push(Hole { segment, first: group.first, needs_header: group.starts_segment });
             }
