@@ -1,7 +1,7 @@
 //! The models keep every promise, and each known bug breaks one.
 
 use wal_models::checker::{breaks, holds};
-use wal_models::{commit, recovery, rotation, truncation};
+use wal_models::{checkpoint, commit, recovery, rotation, truncation};
 
 #[test]
 fn model_group_commit_with_poisoning_acknowledges_only_what_a_crash_leaves_and_lets_nobody_wait() {
@@ -72,5 +72,30 @@ fn model_each_known_bug_of_recovery_has_a_counterexample() {
     use recovery::Bug::*;
     for bug in [OnlySynced, ShownAsFound, RenamedBeforeSync, DirectoryNotSynced, TailOverwritten] {
         breaks(&format!("recovery, {bug:?}"), &recovery::Recovery { deaths: 3, bug: Some(bug) });
+    }
+}
+
+#[test]
+fn model_checkpoint_brings_every_page_to_where_the_log_says() {
+    holds("checkpoint", &checkpoint::Checkpoint { changes: 3, checkpoints: 2, bug: None });
+}
+
+#[test]
+fn model_each_known_bug_of_the_checkpoint_has_a_counterexample() {
+    use checkpoint::Bug::*;
+    for bug in [
+        ImageLeftOut,
+        PageBeforeLog,
+        CommittedBeforeSync,
+        TruncatedBeforeCommit,
+        SyncTriedAgain,
+        TornPageBelieved,
+        CleanAlthoughChanged,
+        NotWrittenAgain,
+        RedoPointTakenLate,
+        ImageBeforeRedoPoint,
+    ] {
+        let model = checkpoint::Checkpoint { changes: 3, checkpoints: 2, bug: Some(bug) };
+        breaks(&format!("checkpoint, {bug:?}"), &model);
     }
 }
