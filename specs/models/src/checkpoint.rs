@@ -189,13 +189,13 @@ impl Checkpoint {
                 pages[page].version = version;
             }
         }
-        for page in 0..PAGES {
-            if pages[page].is_torn {
+        for (page, found) in pages.iter().enumerate() {
+            if found.is_torn {
                 return Err(format!("page {page} stays torn"));
             }
             let expected = before(log, page, Version::MAX);
-            if pages[page].version != expected {
-                return Err(format!("page {page} has version {}, the log says {expected}", pages[page].version));
+            if found.version != expected {
+                return Err(format!("page {page} has version {}, the log says {expected}", found.version));
             }
         }
         Ok(std::array::from_fn(|page| (pages[page].version, met[page])))
