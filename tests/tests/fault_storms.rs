@@ -163,3 +163,10 @@ fn frames_of_a_refused_group_that_cannot_be_taken_back_poison_the_log() {
         assert!(error.is_poisoned(), "{mode:?}, {} calls: {error:?}", run.fs.calls() - first);
     }
 }
+
+/// Frames of a refused batch stood whole behind the end of a segment that has a successor, and a reader of the files took the frame behind them for
+/// damage.
+#[test]
+fn what_stands_behind_the_end_of_a_segment_that_has_a_successor_is_not_read() {
+    storm(50084).unwrap_or_else(|why| panic!("seed 50084: {why}"));
+}

@@ -310,7 +310,11 @@ impl Reader {
         }
         self.witness = self.witness.max(header.witness);
         let room = segment.file_bytes.saturating_sub(crate::segment::header::HEADER_BYTES);
-        let end = end.or(header.sealed_end).unwrap_or_else(|| header.limit.min(header.base.advance(room)));
+        let known_end = match end.or(header.sealed_end) {
+            None => successor_of(dir, log_id, &header)?.map(|next| next.predecessor_end),
+            known => known,
+        };
+        let end = known_end.unwrap_or_else(|| header.limit.min(header.base.advance(room)));
         if self.is_unaligned {
             // What is not proven to be part of the log, as in a live log below its durable mark, is found only by following the frames.
             let may_probe = matches!(self.source, Source::Live(_));
@@ -422,11 +426,7 @@ impl Reader {
     fn pass_file_stop(&mut self, dir: &LogDir, log_id: LogId, stop: Stop) -> Result<bool> {
         let current = self.current.as_ref().expect("it has just stopped");
         let number = current.reader.header().segment;
-        let epoch = current.reader.header().epoch;
-        if let Some(SegmentFile { header: HeaderState::Valid(next), .. }) = SegmentFile::open(dir, number + 1)?
-            && next.log_id == log_id
-            && next.segment == number + 1
-            && next.epoch >= epoch
+        if let Some(next) = successor_of(dir, log_id, current.reader.header())?
             && (next.predecessor_end == self.position || self.is_in_gap_before(&next)?)
             && current.last_checksum.is_none_or(|checksum| checksum == next.predecessor_checksum)
         {
@@ -549,6 +549,17 @@ fn align(segment: &SegmentFile, header: &SegmentHeader, lsn: Lsn, end: Lsn, may_
         }
     }
     Ok(reader.lsn())
+}
+
+/// The header of the segment that follows, if there is one. It says where the segment before it ends: what stands behind that end was
+/// refused or cut, whole frames among it.
+fn successor_of(dir: &LogDir, log_id: LogId, header: &SegmentHeader) -> Result<Option<SegmentHeader>> {
+    let number = header.segment + 1;
+    let Some(SegmentFile { header: HeaderState::Valid(next), .. }) = SegmentFile::open(dir, number)? else {
+        return Ok(None);
+    };
+    let follows = next.log_id == log_id && next.segment == number && next.epoch >= header.epoch;
+    Ok(follows.then_some(next))
 }
 
 /// Fetches the record at `lsn`, which ends before `end`.
