@@ -163,7 +163,7 @@ pub(crate) fn survey(dir: &LogDir, reach: Reach, progress: ProgressFn<'_>) -> Re
     };
     let (below, rest): (Vec<u64>, Vec<u64>) = numbers.into_iter().partition(|&number| number < control.start_segment);
     survey.below_start = below;
-    survey.walk = walk(dir, &control, open_segments(dir, &rest)?);
+    survey.walk = walk(dir, &control, open_segments(dir, &with_missed(&rest))?);
     if survey.walk.broken.is_none() {
         survey.scan_chain(&control, reach, progress)?;
     }
@@ -181,6 +181,21 @@ pub(crate) fn read_control(dir: &LogDir) -> Result<ControlState> {
         Err(BlockError::Newer(why)) => ControlState::Newer(why),
         Err(BlockError::Damaged(why)) => ControlState::Damaged(why),
     })
+}
+
+/// The numbers that were listed, and those of short gaps between them: while another process gives segments their names, a listing of a large
+/// directory may miss one. Whether it is there is found out by opening it.
+fn with_missed(listed: &[u64]) -> Vec<u64> {
+    const GAP_MAX: u64 = 16;
+    let mut numbers = Vec::with_capacity(listed.len());
+    for &number in listed {
+        let from = numbers.last().map_or(number, |last: &u64| last + 1);
+        if number - from <= GAP_MAX {
+            numbers.extend(from..number);
+        }
+        numbers.push(number);
+    }
+    numbers
 }
 
 fn open_segments(dir: &LogDir, numbers: &[u64]) -> Result<Vec<Surveyed>> {
@@ -526,4 +541,16 @@ fn search(file: &LogFile, identity: Identity, mut lsn: Lsn, mut offset: u64, fil
         offset += at as u64;
     }
     Ok(beyond)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_a_listing_missed_is_looked_for_and_a_wide_gap_is_not_filled() {
+        assert_eq!(with_missed(&[3, 4, 6, 9]), [3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(with_missed(&[1, 1000, 1001]), [1, 1000, 1001]);
+        assert_eq!(with_missed(&[]), Vec::<u64>::new());
+    }
 }
