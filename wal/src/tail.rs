@@ -69,7 +69,6 @@ enum Source {
 struct Current {
     reader: SegmentReader,
     sealed_end: Option<Lsn>,
-    last_checksum: Option<u32>,
     _pin: Option<Pin>,
 }
 
@@ -101,10 +100,21 @@ pub struct Reader {
     cuts: u64,
     witness: Lsn,
     looked_again_at: Option<Lsn>,
+    /// The last frame that was read. What follows is compared with it, also when the segment was opened again meanwhile.
+    last_frame: Option<LastFrame>,
     batch_checked_to: Lsn,
     /// The iterator gave an error; it ends then, so that a loop over it does too.
     pub(crate) has_failed: bool,
     end: Option<LogEnd>,
+}
+
+/// What a successor says of a segment's last frame.
+#[derive(Clone, Copy, Debug)]
+struct LastFrame {
+    segment: u64,
+    epoch: u64,
+    end: Lsn,
+    checksum: u32,
 }
 
 impl Reader {
@@ -124,6 +134,7 @@ impl Reader {
             cuts,
             witness: Lsn::ZERO,
             looked_again_at: None,
+            last_frame: None,
             batch_checked_to: Lsn::ZERO,
             has_failed: false,
             end: None,
@@ -199,7 +210,8 @@ impl Reader {
                     self.position = current.reader.lsn();
                     self.has_read = true;
                     self.witness = self.witness.max(header.witness);
-                    current.last_checksum = Some(header.checksum);
+                    let SegmentHeader { segment, epoch, .. } = *current.reader.header();
+                    self.last_frame = Some(LastFrame { segment, epoch, end: self.position, checksum: header.checksum });
                     if !header.record_type.is_system() {
                         return Ok(Some((lsn, header)));
                     }
@@ -322,7 +334,7 @@ impl Reader {
             self.is_unaligned = false;
         }
         let reader = SegmentReader::new(segment.file, header, self.position, end.max(self.position));
-        self.current = Some(Current { reader, sealed_end: header.sealed_end, last_checksum: None, _pin: pin });
+        self.current = Some(Current { reader, sealed_end: header.sealed_end, _pin: pin });
         Ok(())
     }
 
@@ -425,10 +437,12 @@ impl Reader {
 
     fn pass_file_stop(&mut self, dir: &LogDir, log_id: LogId, stop: Stop) -> Result<bool> {
         let current = self.current.as_ref().expect("it has just stopped");
-        let number = current.reader.header().segment;
+        let SegmentHeader { segment: number, epoch, .. } = *current.reader.header();
+        let last_frame =
+            self.last_frame.filter(|last| (last.segment, last.epoch, last.end) == (number, epoch, self.position));
         if let Some(next) = successor_of(dir, log_id, current.reader.header())?
             && (next.predecessor_end == self.position || self.is_in_gap_before(&next)?)
-            && current.last_checksum.is_none_or(|checksum| checksum == next.predecessor_checksum)
+            && last_frame.is_none_or(|last| last.checksum == next.predecessor_checksum)
         {
             self.position = next.base;
             return match self.open_segment(dir, log_id, number + 1, None, None) {
