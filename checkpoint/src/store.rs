@@ -302,7 +302,7 @@ impl Store {
         self.get_with(key, <[u8]>::to_vec)
     }
 
-    /// Hands the value of a key to `take`, which should be quick: it runs under the latch of the page.
+    /// Hands the value of a key to `take`, which should be quick and must not use the store: it runs under the latch of the page.
     ///
     /// # Errors
     ///
@@ -434,7 +434,7 @@ impl Store {
     }
 
     /// Fills the empty store with entries in strictly ascending order of their keys, at the speed of the disk: the pages are written once, and not
-    /// logged. Others wait meanwhile. Returns how many entries there were. After a crash all are there or none.
+    /// logged. Others wait meanwhile, so the entries must not come out of this store. Returns how many entries there were. After a crash all are there or none.
     ///
     /// # Errors
     ///
@@ -497,7 +497,8 @@ impl Store {
         self.handle.schedule.last_error()
     }
 
-    /// The log below.
+    /// The log below: for its positions, statistics, readers and holds. Nothing but the store may append to it; a record of another kind in it stops
+    /// the next recovery.
     pub fn log(&self) -> &Wal {
         self.core().log()
     }
