@@ -323,7 +323,8 @@ impl Reader {
         self.witness = self.witness.max(header.witness);
         let room = segment.file_bytes.saturating_sub(crate::segment::header::HEADER_BYTES);
         let known_end = match end.or(header.sealed_end) {
-            None => successor_of(dir, log_id, &header)?.map(|next| next.predecessor_end),
+            // That the successor cannot be read is said where it is needed: when all before it has been read.
+            None => successor_of(dir, log_id, &header).ok().flatten().map(|next| next.predecessor_end),
             known => known,
         };
         let end = known_end.unwrap_or_else(|| header.limit.min(header.base.advance(room)));
