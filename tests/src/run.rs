@@ -73,6 +73,20 @@ pub struct Run {
 type Outcome = Result<(), String>;
 
 impl Run {
+    /// A run of operations that must all work.
+    ///
+    /// # Panics
+    ///
+    /// If one breaks a promise.
+    #[track_caller]
+    pub fn through(setup: &Setup, ops: &[Op]) -> Run {
+        let mut run = Run::new(setup);
+        for op in ops {
+            run.apply(*op).unwrap_or_else(|why| panic!("{op:?}: {why}"));
+        }
+        run
+    }
+
     /// A run without a log yet.
     pub fn new(setup: &Setup) -> Run {
         let fs = SimFs::with_config(setup.sim.clone());

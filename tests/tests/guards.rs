@@ -24,15 +24,6 @@ fn setup(mode: usize, variant: u64) -> Setup {
     Setup::new(MODES[mode], variant)
 }
 
-#[track_caller]
-fn run(setup: &Setup, ops: &[Op]) -> Run {
-    let mut run = Run::new(setup);
-    for op in ops {
-        run.apply(*op).unwrap_or_else(|why| panic!("{op:?}: {why}"));
-    }
-    run
-}
-
 fn allowed(run: &Run, death: Death) -> Allowed {
     Allowed::between(&run.model, &run.model, death)
 }
@@ -43,7 +34,7 @@ fn names(run: &Run) -> Vec<String> {
 
 #[test]
 fn a_leftover_in_the_way_of_a_new_file_is_removed_first() {
-    let mut run = run(&setup(SYNC, 0), &[Op::Append(3000)]);
+    let mut run = Run::through(&setup(SYNC, 0), &[Op::Append(3000)]);
     for name in ["0000000000000002.prepare", "control.tmp", "0000000000000001.wal.tmp"] {
         run.fs.write_file(format!("{DIR}/{name}"), b"left over").expect("a file");
     }
@@ -54,7 +45,7 @@ fn a_leftover_in_the_way_of_a_new_file_is_removed_first() {
 
 #[test]
 fn a_replacement_that_cannot_get_its_name_on_a_full_disk_leaves_nothing_behind() {
-    let run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Append(200)]);
+    let run = Run::through(&setup(SYNC, 0), &[Op::Append(100), Op::Append(200)]);
     run.fs.plan(Fault::error(errno::ENOSPC).on(Operation::Rename));
     let error = run.log().declare_checkpoint(Lsn::FIRST).expect_err("there is no room for the name");
     assert!(error.is_full() && !error.is_poisoned(), "{error}");
@@ -65,7 +56,7 @@ fn a_replacement_that_cannot_get_its_name_on_a_full_disk_leaves_nothing_behind()
 #[test]
 fn an_interrupted_or_a_short_read_is_continued() {
     for effect in [Effect::Error(errno::EINTR), Effect::Short(1), Effect::Short(100)] {
-        let run = run(&setup(NONE, 0), &[Op::Append(100), Op::Rotate, Op::Append(700)]);
+        let run = Run::through(&setup(NONE, 0), &[Op::Append(100), Op::Rotate, Op::Append(700)]);
         let fs = run.fs.kill();
         fs.plan(Fault::new(effect).on(Operation::Read).times(3));
         let log = open(&fs, &run.setup, &run.clock).unwrap_or_else(|error| panic!("{effect:?}: {error}"));
@@ -78,7 +69,7 @@ fn an_interrupted_or_a_short_read_is_continued() {
 #[test]
 fn a_segment_that_is_too_small_is_not_used_again() {
     // A clean close cuts the unused space off, so what it closed is no full segment any more.
-    let mut run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Append(4000), Op::Append(50), Op::Reopen]);
+    let mut run = Run::through(&setup(SYNC, 0), &[Op::Append(100), Op::Append(4000), Op::Append(50), Op::Reopen]);
     for op in [Op::Append(4000), Op::Append(3000), Op::BeforeWhole(100), Op::Append(3000), Op::Append(3000)] {
         run.apply(op).expect("it works");
     }
@@ -93,7 +84,7 @@ fn a_segment_that_is_too_small_is_not_used_again() {
 #[test]
 fn a_segment_that_somebody_reads_is_not_used_again() {
     let ops = [Op::Append(3000), Op::Append(3000), Op::Append(3000), Op::Flush];
-    let run = run(&setup(SYNC, 0), &ops);
+    let run = Run::through(&setup(SYNC, 0), &ops);
     let mut reader = run.log().reader(Lsn::ZERO).expect("a reader");
     assert!(reader.next_record().expect("it reads").is_some());
     let end = run.log().durable_lsn();
@@ -107,7 +98,7 @@ fn a_copy_that_came_out_wrong_replaces_nothing() {
     for truncate_end in [false, true] {
         for bit in [4096 * 8 + 100, (4096 + 500) * 8] {
             let ops = [Op::Append(600), Op::Append(700), Op::Append(300), Op::Rotate, Op::Append(20)];
-            let run = run(&setup(SYNC, 0), &ops);
+            let run = Run::through(&setup(SYNC, 0), &ops);
             let before = run.fs.read_file(FIRST).expect("a segment");
             let lsn = Lsn::new(run.model.records[1].lsn);
             // All writes of the copy but that of its header.
@@ -130,7 +121,7 @@ fn a_copy_that_came_out_wrong_replaces_nothing() {
 #[test]
 fn what_there_is_no_room_to_copy_is_written_again_with_its_header() {
     for (mode, failing) in [(BATCH, 0), (BATCH, 1), (NONE, 0), (NONE, 1)] {
-        let mut run = run(&setup(mode, 0), &[Op::AppendDurable(100)]);
+        let mut run = Run::through(&setup(mode, 0), &[Op::AppendDurable(100)]);
         // A sync that fails leaves the segment it was for, header and all, in the page cache alone.
         run.fs.configure(|config| config.sync_failure = SyncFailure::PagesDropped);
         run.planned_errnos = vec![errno::EIO];
@@ -170,7 +161,8 @@ fn a_creation_sweeps_what_an_earlier_one_left() {
 #[test]
 fn a_truncation_and_an_open_leave_a_witness_of_the_end_in_the_control_file() {
     for (variant, last) in [(0, Op::Before(40)), (BUFFERED, Op::Before(40)), (0, Op::Reopen), (BUFFERED, Op::Reopen)] {
-        let run = run(&setup(SYNC, variant), &[Op::Append(100), Op::Rotate, Op::Append(200), Op::Append(300), last]);
+        let run =
+            Run::through(&setup(SYNC, variant), &[Op::Append(100), Op::Rotate, Op::Append(200), Op::Append(300), last]);
         let record = run.model.records.last().expect("a record");
         let rotten = run.fs.kill();
         let (segment, base) = if rotten.read_file("/log/0000000000000003.wal").is_ok() { (3, 0) } else { (2, 0) };
@@ -194,7 +186,7 @@ fn the_record_last_synced_is_missed_after_a_truncation_and_after_an_open() {
         } else {
             vec![Op::Append(200), Op::Append(300), last]
         };
-        let run = run(&setup(SYNC, 0), &ops);
+        let run = Run::through(&setup(SYNC, 0), &ops);
         let record = run.model.records.last().expect("a record");
         let path = format!("{DIR}/{segment:016x}.wal");
         let rotten = run.fs.kill();
@@ -221,7 +213,7 @@ fn a_cut_before_the_segment_that_was_opened_survives_a_crash_at_any_call() {
 
 #[test]
 fn what_a_cut_removes_is_removed_and_the_new_active_segment_is_required_from_then_on() {
-    let run = run(&setup(SYNC, NO_RECYCLING), &[&REOPENED[..], &[Op::After(0)]].concat());
+    let run = Run::through(&setup(SYNC, NO_RECYCLING), &[&REOPENED[..], &[Op::After(0)]].concat());
     let segments: Vec<String> = names(&run).into_iter().filter(|name| name.ends_with(".wal")).collect();
     assert_eq!(segments, ["0000000000000001.wal", "0000000000000002.wal"]);
     let without = run.fs.kill();
@@ -235,7 +227,7 @@ fn every_byte_of_a_log_that_was_cut_and_closed_means_something() {
     for mode in [SYNC, BATCH, NONE] {
         let ops =
             [&REOPENED[..], &[Op::After(0), Op::Append(3000), Op::Append(3000), Op::Append(5), Op::Close]].concat();
-        let run = run(&setup(mode, 0), &ops);
+        let run = Run::through(&setup(mode, 0), &ops);
         let bytes: u64 = names(&run)
             .iter()
             .filter(|name| name.ends_with(".wal"))
@@ -250,7 +242,7 @@ fn every_byte_of_a_log_that_was_cut_and_closed_means_something() {
 fn a_recovery_whose_directory_sync_failed_does_not_rely_on_the_names_it_gave() {
     let ops = [Op::AppendDurable(100), Op::AppendWritten(4000), Op::AppendWritten(300), Op::AppendWritten(20)];
     for mode in [BATCH, NONE] {
-        let mut run = run(&setup(mode, 0), &ops);
+        let mut run = Run::through(&setup(mode, 0), &ops);
         run.fs.configure(|config| config.sync_failure = SyncFailure::PagesDropped);
         run.planned_errnos = vec![errno::EIO];
         run.fs.plan(Fault::error(errno::EIO).on(Operation::SyncData).always());
@@ -267,7 +259,7 @@ fn a_recovery_whose_directory_sync_failed_does_not_rely_on_the_names_it_gave() {
 
 #[test]
 fn segments_are_synced_oldest_first() {
-    let run = run(&setup(BATCH, BUFFERED), &[Op::AppendWritten(2500), Op::AppendWritten(2500)]);
+    let run = Run::through(&setup(BATCH, BUFFERED), &[Op::AppendWritten(2500), Op::AppendWritten(2500)]);
     run.fs.record_trace(true);
     run.log().flush().expect("a flush");
     let synced: Vec<String> = run
@@ -285,7 +277,7 @@ fn segments_are_synced_oldest_first() {
 #[test]
 fn a_new_log_needs_its_own_entry_in_its_parent_also_if_an_earlier_creation_died() {
     let setup = setup(SYNC, 0);
-    let run = run(&setup, &[Op::Append(10)]);
+    let run = Run::through(&setup, &[Op::Append(10)]);
     let after = run.fs.crash(&CrashPlan::keep_nothing());
     assert_eq!(
         observe(&open(&after, &setup, &run.clock).expect("it is there")).expect("it can be read").records.len(),
@@ -306,7 +298,7 @@ fn a_new_log_needs_its_own_entry_in_its_parent_also_if_an_earlier_creation_died(
 #[test]
 fn the_segment_that_an_unclean_open_began_is_required_from_then_on() {
     for mode in [SYNC, BATCH, NONE] {
-        let run = run(&setup(mode, NO_RECYCLING), &[Op::Append(100), Op::Flush, Op::Die]);
+        let run = Run::through(&setup(mode, NO_RECYCLING), &[Op::Append(100), Op::Flush, Op::Die]);
         let without = run.fs.kill();
         without.remove_file(SECOND).expect("the active segment");
         let error = open(&without, &run.setup, &run.clock).expect_err("the active segment is gone");
@@ -334,7 +326,7 @@ fn forge(segment: &mut [u8], lsn: u64, change: impl FnOnce(&mut [u8])) {
 #[test]
 fn a_frame_that_a_newer_version_wrote_is_refused_and_never_cut() {
     for last in [Op::Flush, Op::Close] {
-        let run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Append(50), last]);
+        let run = Run::through(&setup(SYNC, 0), &[Op::Append(100), Op::Append(50), last]);
         let mut bytes = run.fs.read_file(FIRST).expect("a segment");
         forge(&mut bytes, run.model.records[1].lsn, |_| {});
         assert!(bytes == run.fs.read_file(FIRST).expect("a segment"), "the checksum is that of the format");
@@ -351,7 +343,7 @@ fn a_frame_that_a_newer_version_wrote_is_refused_and_never_cut() {
 fn a_frame_with_an_unknown_flag_or_without_its_marker_is_no_frame() {
     let changes: [fn(&mut [u8]); 3] = [|frame| frame[14] |= 2, |frame| frame[14] |= 0x80, |frame| frame[15] = 0xF6];
     for change in changes {
-        let run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Append(50)]);
+        let run = Run::through(&setup(SYNC, 0), &[Op::Append(100), Op::Append(50)]);
         let mut bytes = run.fs.read_file(FIRST).expect("a segment");
         forge(&mut bytes, run.model.records[1].lsn, change);
         let forged = run.fs.kill();

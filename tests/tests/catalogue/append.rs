@@ -13,8 +13,8 @@ use crate::*;
 #[test]
 fn fault_01_a_crash_before_anything_persists_leaves_the_prior_state() {
     for (mode, variant) in [(SYNC, BUFFERED), (BATCH, 0), (NONE, 0)] {
-        let before = run(&setup(mode, variant), &[Op::Append(100), Op::Batch(7, 300, 16), Op::Flush]);
-        let mut during = run(&setup(mode, variant), &[Op::Append(100), Op::Batch(7, 300, 16), Op::Flush]);
+        let before = Run::through(&setup(mode, variant), &[Op::Append(100), Op::Batch(7, 300, 16), Op::Flush]);
+        let mut during = Run::through(&setup(mode, variant), &[Op::Append(100), Op::Batch(7, 300, 16), Op::Flush]);
         for op in [Op::AppendWritten(50), Op::AppendWritten(900)] {
             during.apply(op).expect("it works");
         }
@@ -67,7 +67,7 @@ fn fault_05_a_size_that_persists_before_its_data_is_a_tail() {
 #[test]
 fn fault_06_a_later_append_that_persists_without_the_one_before_ends_the_log_at_the_gap() {
     // Frames of one sector each, so that a crash can keep one and lose the other.
-    let run = run(&setup(NONE, BUFFERED), &[Op::Append(488), Op::Flush, Op::Append(488), Op::Append(488)]);
+    let run = Run::through(&setup(NONE, BUFFERED), &[Op::Append(488), Op::Flush, Op::Append(488), Op::Append(488)]);
     let allowed = allowed(&run, Death::Machine);
     let mut gaps = 0;
     for plan in run.fs.outcomes(8).expect("few sectors are unsynced") {
@@ -87,7 +87,7 @@ fn fault_06_a_later_append_that_persists_without_the_one_before_ends_the_log_at_
 fn fault_07_a_short_write_is_continued() {
     for bytes in [1, 512, 1025] {
         for mode in [SYNC, BATCH, NONE] {
-            let mut run = run(&setup(mode, BUFFERED), &[Op::Append(100)]);
+            let mut run = Run::through(&setup(mode, BUFFERED), &[Op::Append(100)]);
             run.fs.plan(Fault::new(Effect::Short(bytes)).on(Operation::Write).times(3));
             run.apply(Op::Append(2000)).expect("a short write is no failure");
             run.apply(Op::Flush).expect("a flush");
@@ -100,7 +100,7 @@ fn fault_07_a_short_write_is_continued() {
 fn fault_14_a_device_that_lies_leaves_a_hole_that_a_later_witness_shows() {
     let mut setup = setup(SYNC, 0);
     setup.config.segment_bytes_max = 64 << 10;
-    let mut run = run(&setup, &[Op::Append(4072)]);
+    let mut run = Run::through(&setup, &[Op::Append(4072)]);
     // Each record fills a block of its own, so nothing writes the lost one again.
     run.fs.plan(Fault::new(Effect::Lie).on(Operation::Write));
     for _ in 0..3 {
@@ -115,7 +115,7 @@ fn fault_14_a_device_that_lies_leaves_a_hole_that_a_later_witness_shows() {
 #[test]
 fn fault_18_no_acknowledgement_is_ahead_of_the_durable_lsn() {
     for (mode, variant) in [(SYNC, 0), (SYNC, BUFFERED), (BATCH, 0), (NONE, 0)] {
-        let mut run = run(&setup(mode, variant), &[]);
+        let mut run = Run::through(&setup(mode, variant), &[]);
         for op in [Op::AppendDurable(0), Op::AppendDurable(7), Op::AppendDurable(488), Op::AppendDurable(4072)] {
             run.apply(op).expect("it works");
             let kept = after_a_crash(&run, 1).records.len();
@@ -126,7 +126,7 @@ fn fault_18_no_acknowledgement_is_ahead_of_the_durable_lsn() {
 
 #[test]
 fn fault_19_only_the_contiguous_prefix_is_acknowledged() {
-    let run = run(&setup(NONE, BUFFERED), &[Op::Append(1)]);
+    let run = Run::through(&setup(NONE, BUFFERED), &[Op::Append(1)]);
     let log = run.log();
     let tickets: Vec<_> = (0..20).map(|size| log.submit(&vec![7; size * 40]).expect("a ticket")).collect();
     let mut done = 0;
@@ -146,7 +146,7 @@ fn fault_20_blocks_that_cannot_be_allocated_corrupt_nothing() {
     for errno in [wal::fs::sim::errno::ENOSPC, wal::fs::sim::errno::EDQUOT, EIO] {
         for mode in [SYNC, BATCH, NONE] {
             for number in 0..12 {
-                let mut run = run(&setup(mode, 0), &[Op::Append(3000)]);
+                let mut run = Run::through(&setup(mode, 0), &[Op::Append(3000)]);
                 run.planned_errnos = vec![errno];
                 run.fs.plan(Fault::error(errno).name_prefix("0000000000000002.prepare").skip(number));
                 for op in [Op::Append(3000), Op::Append(40), Op::Append(3000)] {

@@ -17,7 +17,7 @@ use crate::*;
 #[test]
 fn fault_08_an_interrupted_write_is_tried_again_and_an_interrupted_sync_poisons() {
     for mode in [SYNC, BATCH, NONE] {
-        let mut run = run(&setup(mode, BUFFERED), &[Op::Append(100)]);
+        let mut run = Run::through(&setup(mode, BUFFERED), &[Op::Append(100)]);
         run.fs.plan(fails(Operation::Write, errno::EINTR).times(3));
         run.apply(Op::Append(700)).expect("an interrupted write is no failure");
         run.apply(Op::Flush).expect("a flush");
@@ -35,7 +35,7 @@ fn fault_08_an_interrupted_write_is_tried_again_and_an_interrupted_sync_poisons(
 fn fault_09_a_failed_write_poisons() {
     for (mode, variant) in [(SYNC, 0), (SYNC, BUFFERED), (BATCH, 0), (NONE, 0)] {
         for effect in [Effect::Error(EIO), Effect::PartialError { bytes: 512, errno: EIO }, Effect::DoneButError(EIO)] {
-            let mut run = run(&setup(mode, variant), &[Op::AppendDurable(100)]);
+            let mut run = Run::through(&setup(mode, variant), &[Op::AppendDurable(100)]);
             run.planned_errnos = vec![EIO];
             run.fs.plan(Fault::new(effect).on(Operation::Write));
             run.apply(Op::Append(900)).expect("it fails as planned");
@@ -49,7 +49,7 @@ fn fault_09_a_failed_write_poisons() {
 #[test]
 fn fault_10_a_failed_sync_is_told_to_every_waiter_and_never_tried_again() {
     for mode in [SYNC, BATCH, NONE] {
-        let run = run(&setup(mode, BUFFERED), &[Op::AppendDurable(100)]);
+        let run = Run::through(&setup(mode, BUFFERED), &[Op::AppendDurable(100)]);
         let log = run.log();
         let tickets: Vec<_> = (0..5).map(|_| log.submit(b"waits").expect("a ticket")).collect();
         run.fs.plan(fails(Operation::SyncData, EIO));
@@ -104,7 +104,7 @@ fn fault_11_a_flush_error_that_only_one_caller_sees_reaches_all_who_wait() {
 #[test]
 fn fault_12_a_late_write_back_error_finds_the_descriptor_still_open() {
     for mode in [BATCH, NONE] {
-        let mut run = run(&setup(mode, BUFFERED), &[Op::AppendDurable(100)]);
+        let mut run = Run::through(&setup(mode, BUFFERED), &[Op::AppendDurable(100)]);
         run.fs.record_trace(true);
         run.apply(Op::AppendWritten(200)).expect("it is written");
         run.fs.fail_write_back(FIRST, EIO).expect("the segment is there");
@@ -154,7 +154,7 @@ fn fault_15_no_space_no_quota_and_a_file_too_large_are_typed_and_leave_nothing_p
     for errno in [errno::ENOSPC, errno::EDQUOT, errno::EFBIG] {
         for (mode, variant) in [(SYNC, 0), (SYNC, BUFFERED), (BATCH, 0), (NONE, 0)] {
             for effect in [Effect::Error(errno), Effect::PartialError { bytes: 1024, errno }] {
-                let mut run = run(&setup(mode, variant), &[Op::Append(100)]);
+                let mut run = Run::through(&setup(mode, variant), &[Op::Append(100)]);
                 run.fs.plan(Fault::new(effect).on(Operation::Write));
                 let error = run.log().append(&[1; 3000]).expect_err("there is no room");
                 assert!(error.kind() == ErrorKind::Full && error.is_full() && !error.is_poisoned(), "{error}");
@@ -163,7 +163,7 @@ fn fault_15_no_space_no_quota_and_a_file_too_large_are_typed_and_leave_nothing_p
                 assert_eq!(shown(&after_a_crash(&run, 0)), payloads(&run), "mode {mode}, {effect:?}");
             }
         }
-        let mut run = run(&setup(NONE, BUFFERED), &[Op::AppendDurable(100), Op::Append(40)]);
+        let mut run = Run::through(&setup(NONE, BUFFERED), &[Op::AppendDurable(100), Op::Append(40)]);
         run.fs.plan(fails(Operation::SyncData, errno));
         let error = run.log().flush().expect_err("the sync lost what it was to write");
         assert!(error.is_poisoned() && !error.is_full(), "{error}");

@@ -30,16 +30,6 @@ fn setup(mode: usize, variant: u64) -> Setup {
     Setup::new(MODES[mode], variant)
 }
 
-/// Runs operations that must all work.
-#[track_caller]
-fn run(setup: &Setup, ops: &[Op]) -> Run {
-    let mut run = Run::new(setup);
-    for op in ops {
-        run.apply(*op).unwrap_or_else(|why| panic!("{op:?}: {why}"));
-    }
-    run
-}
-
 /// Crashes the last `explored` operations at every call with up to 100 outcomes; no promise may break.
 #[track_caller]
 fn crash(setup: &Setup, ops: &[Op], explored: usize) -> Count {

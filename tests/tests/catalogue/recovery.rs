@@ -13,7 +13,7 @@ fn fault_51_a_crash_at_any_call_of_a_recovery_converges() {
     let ops = [Op::Append(600), Op::Rotate, Op::AppendWritten(20), Op::AppendWritten(700), Op::Submit(3000)];
     for mode in [SYNC, BATCH, NONE] {
         for variant in [0, 7, BUFFERED] {
-            let run = run(&setup(mode, variant), &ops);
+            let run = Run::through(&setup(mode, variant), &ops);
             for seed in 0..6 {
                 let crashed = run.fs.crash(&CrashPlan::random(seed));
                 let points = crash_inside_recovery(&run.setup, &crashed, &allowed(&run, Death::Machine), seed);
@@ -40,7 +40,8 @@ fn fault_52_nothing_that_was_cut_comes_back_after_new_appends() {
 #[test]
 fn fault_53_what_recovery_shows_is_durable_although_it_was_only_in_the_page_cache() {
     for mode in [BATCH, NONE] {
-        let mut run = run(&setup(mode, 0), &[Op::AppendDurable(100), Op::AppendWritten(300), Op::AppendWritten(7)]);
+        let mut run =
+            Run::through(&setup(mode, 0), &[Op::AppendDurable(100), Op::AppendWritten(300), Op::AppendWritten(7)]);
         let written = payloads(&run);
         let killed = run.fs.kill();
         let log = open(&killed, &run.setup, &run.clock).expect("it opens");
@@ -61,7 +62,7 @@ fn fault_53_what_recovery_shows_is_durable_although_it_was_only_in_the_page_cach
 
 #[test]
 fn fault_54_an_error_of_any_read_fails_the_open_and_truncates_nothing() {
-    let run = run(&setup(NONE, 0), &[Op::Append(100), Op::Rotate, Op::Append(20), Op::Flush, Op::Append(50)]);
+    let run = Run::through(&setup(NONE, 0), &[Op::Append(100), Op::Rotate, Op::Append(20), Op::Flush, Op::Append(50)]);
     let mut reads = 0;
     loop {
         let fs = run.fs.kill();
@@ -86,7 +87,7 @@ fn fault_54_an_error_of_any_read_fails_the_open_and_truncates_nothing() {
 
 #[test]
 fn fault_57_rot_in_the_last_synced_group_is_cut_and_reported_and_after_a_clean_close_it_is_corruption() {
-    let mut run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Append(200), Op::Append(300)]);
+    let mut run = Run::through(&setup(SYNC, 0), &[Op::Append(100), Op::Append(200), Op::Append(300)]);
     let last = run.model.records[2].lsn;
     let killed = run.fs.kill();
     killed.flip_bit(FIRST, last + 24 + 150, 5).expect("it is in the segment");
@@ -155,7 +156,7 @@ fn fault_58_what_a_device_puts_or_fetches_at_the_wrong_place_is_rejected() {
 
 #[test]
 fn fault_59_an_empty_an_all_zero_and_a_header_only_segment_have_a_meaning() {
-    let run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Rotate, Op::Append(20), Op::Flush]);
+    let run = Run::through(&setup(SYNC, 0), &[Op::Append(100), Op::Rotate, Op::Append(20), Op::Flush]);
     let header = run.fs.read_file(SECOND).expect("a segment")[..4096].to_vec();
     let third = format!("{DIR}/0000000000000003.wal");
     let next = format!("{DIR}/0000000000000004.wal");

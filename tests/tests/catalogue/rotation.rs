@@ -26,7 +26,7 @@ fn fault_24_a_crash_at_any_call_of_a_rotation_recovers() {
 #[test]
 fn fault_25_no_record_is_acknowledged_in_a_segment_whose_name_may_be_lost() {
     for mode in [SYNC, BATCH, NONE] {
-        let run = run(&setup(mode, 0), &[Op::Append(100), Op::Rotate, Op::Append(20), Op::AppendDurable(9)]);
+        let run = Run::through(&setup(mode, 0), &[Op::Append(100), Op::Rotate, Op::Append(20), Op::AppendDurable(9)]);
         assert_eq!(
             shown(&after_a_crash(&run, 0)),
             payloads(&run),
@@ -50,7 +50,7 @@ fn fault_27_a_preparation_that_fails_leaves_the_old_segment_usable_and_is_tried_
         for mode in [SYNC, BATCH, NONE] {
             let mut failures = 0;
             for number in 0..20 {
-                let mut run = run(&setup(mode, 0), &[Op::Append(3000)]);
+                let mut run = Run::through(&setup(mode, 0), &[Op::Append(3000)]);
                 run.fs.plan(Fault::error(errno).name("0000000000000002.prepare").skip(number));
                 let Err(error) = run.log().append(&[1; 3000]) else { continue };
                 if error.is_poisoned() || run.log().poll().is_err() {
@@ -74,7 +74,7 @@ fn fault_27_a_preparation_that_fails_leaves_the_old_segment_usable_and_is_tried_
 #[test]
 fn fault_27_an_append_is_told_why_no_segment_can_be_prepared() {
     for errno in [errno::ENOSPC, errno::EIO] {
-        let mut run = run(&setup(SYNC, 0), &[Op::Append(3000)]);
+        let mut run = Run::through(&setup(SYNC, 0), &[Op::Append(3000)]);
         run.fs.plan(Fault::error(errno).name("0000000000000002.prepare").always());
         let error = run.log().append(&[1; 3000]).expect_err("there is no next segment");
         assert_eq!(error.io_error().and_then(std::io::Error::raw_os_error), Some(errno), "{error}");
@@ -87,7 +87,7 @@ fn fault_27_an_append_is_told_why_no_segment_can_be_prepared() {
 
 #[test]
 fn fault_28_of_two_files_that_claim_one_segment_the_identity_decides() {
-    let run = run(&setup(SYNC, 0), &[Op::Append(100), Op::Rotate, Op::Append(20), Op::Reopen]);
+    let run = Run::through(&setup(SYNC, 0), &[Op::Append(100), Op::Rotate, Op::Append(20), Op::Reopen]);
     let good = run.fs.kill();
     for (from, to) in
         [(FIRST, SECOND), (SECOND, FIRST), (SECOND, "/log/0000000000000004.wal"), (FIRST, "/log/0000000000000003.wal")]
@@ -111,7 +111,7 @@ fn fault_28_of_two_files_that_claim_one_segment_the_identity_decides() {
 fn fault_30_a_tail_of_zeros_is_a_clean_end_and_nothing_is_cut() {
     for mode in [SYNC, BATCH, NONE] {
         for variant in [0, BUFFERED] {
-            let run = run(&setup(mode, variant), &[Op::AppendDurable(100), Op::AppendDurable(700)]);
+            let run = Run::through(&setup(mode, variant), &[Op::AppendDurable(100), Op::AppendDurable(700)]);
             let log = open(&run.fs.crash(&wal::fs::sim::CrashPlan::keep_nothing()), &run.setup, &run.clock)
                 .expect("it opens");
             assert_eq!(log.recovery_report().cut, None, "mode {mode}, variant {variant}");
@@ -131,7 +131,7 @@ fn fault_31_a_stale_record_behind_a_torn_one_in_recycled_space_is_rejected() {
         println!("mode {mode}: {count}");
     }
     // The zeros behind the last record keep what was there before from looking like a torn write.
-    let run = run(&setup(SYNC, BUFFERED), &ops[..28]);
+    let run = Run::through(&setup(SYNC, BUFFERED), &ops[..28]);
     assert!(run.log().stats().segments_recycled > 0, "no file was used again");
     let log = open(&run.fs.kill(), &run.setup, &run.clock).expect("it opens");
     assert_eq!(log.recovery_report().cut, None, "stale bytes were taken for a torn tail");
@@ -154,11 +154,11 @@ fn fault_32_a_recycled_file_is_not_accepted_under_its_new_name_before_its_header
 fn fault_33_a_payload_that_holds_frames_of_its_own_log_is_never_taken_for_them() {
     // The frames of one log, as they stand in its first segment, are the payload of a record of another one with the same id. The search
     // behind a torn record must not find them either.
-    let donor = run(&setup(NONE, BUFFERED), &[Op::Append(8), Op::Append(16), Op::Append(24)]);
+    let donor = Run::through(&setup(NONE, BUFFERED), &[Op::Append(8), Op::Append(16), Op::Append(24)]);
     let bytes = donor.fs.read_file(FIRST).expect("a segment");
     let frames = &bytes[4096..4096 + 200];
     for shift in (0..64).step_by(8) {
-        let run = run(&setup(NONE, BUFFERED), &[Op::Append(8), Op::Flush]);
+        let run = Run::through(&setup(NONE, BUFFERED), &[Op::Append(8), Op::Flush]);
         let payload = [&vec![0; shift][..], frames].concat();
         run.log().append(&payload).expect("an append");
         let whole = shown(&seen(&run.fs.kill(), &run.setup));

@@ -56,7 +56,7 @@ fn fault_36_segments_that_go_in_any_order_leave_no_false_gap() {
 
 #[test]
 fn fault_37_a_segment_whose_removal_was_lost_is_ignored_and_removed() {
-    let mut run = run(&setup(SYNC, 2), &FILL);
+    let mut run = Run::through(&setup(SYNC, 2), &FILL);
     let old = run.fs.read_file(FIRST).expect("a segment");
     run.apply(Op::BeforeWhole(100)).expect("a truncation");
     assert!(run.fs.read_file(FIRST).is_err(), "the first segment is gone");
@@ -78,7 +78,7 @@ fn fault_38_after_a_cut_a_crash_and_new_appends_no_lsn_comes_twice_and_nothing_s
 
 #[test]
 fn fault_39_a_truncation_past_what_is_needed_is_refused_and_changes_nothing() {
-    let run = run(&setup(NONE, 0), &behind_fill(&[Op::Checkpoint(50), Op::Append(9)]));
+    let run = Run::through(&setup(NONE, 0), &behind_fill(&[Op::Checkpoint(50), Op::Append(9)]));
     let (log, lsn) = (run.log(), |index: usize| wal::Lsn::new(run.model.records[index].lsn));
     let files = run.fs.fingerprint();
     let checkpoint = log.checkpoint_lsn().expect("it was declared");
@@ -103,7 +103,7 @@ fn fault_39_a_truncation_past_what_is_needed_is_refused_and_changes_nothing() {
 fn fault_41_damage_or_an_error_while_copying_keeps_the_original() {
     for (operation, percent) in [(Op::Before(20), 25), (Op::After(20), 10)] {
         // A flipped bit in what would be kept.
-        let damaged = run(&setup(SYNC, 0), &FILL);
+        let damaged = Run::through(&setup(SYNC, 0), &FILL);
         let lsn = damaged.model.records[1].lsn;
         damaged.fs.flip_bit(FIRST, if percent > 20 { lsn + 100 } else { 4096 + 100 }, 3).expect("it is in the segment");
         let before = damaged.fs.read_file(FIRST).expect("a segment");
@@ -120,7 +120,7 @@ fn fault_41_damage_or_an_error_while_copying_keeps_the_original() {
 
         // An error of each read while copying.
         for number in 0..4 {
-            let mut failing = run(&setup(SYNC, 0), &FILL);
+            let mut failing = Run::through(&setup(SYNC, 0), &FILL);
             failing.planned_errnos = vec![EIO];
             failing.fs.plan(fails(Operation::Read, EIO).skip(number));
             failing.apply(operation).unwrap_or_else(|why| panic!("{operation:?}, read {number}: {why}"));
@@ -157,7 +157,7 @@ fn fault_16_a_full_disk_lets_checkpoint_and_truncation_pass() {
 fn fault_42_a_reader_that_is_open_while_the_log_is_truncated_sees_its_records_or_is_told() {
     for truncation in [Op::Before(40), Op::Before(100), Op::BeforeWhole(100)] {
         for read in 0..5 {
-            let mut run = run(&setup(SYNC, 0), &FILL);
+            let mut run = Run::through(&setup(SYNC, 0), &FILL);
             let mut reader = run.log().reader(wal::Lsn::ZERO).expect("a reader");
             for wanted in &run.model.records[..read] {
                 assert_eq!(reader.next_record().expect("it reads").expect("a record").lsn.get(), wanted.lsn);
@@ -191,7 +191,7 @@ fn fault_40_truncation_never_shows_a_state_that_no_order_of_the_calls_explains()
     for first in truncations {
         for second in truncations {
             for third in truncations {
-                let mut run = run(&setup(SYNC, 0), &FILL);
+                let mut run = Run::through(&setup(SYNC, 0), &FILL);
                 for op in [first, second, third] {
                     run.apply(op).unwrap_or_else(|why| panic!("{first:?}, {second:?}, {third:?}: {op:?}: {why}"));
                     let log = run.log();
@@ -213,7 +213,7 @@ fn fault_40_truncation_never_shows_a_state_that_no_order_of_the_calls_explains()
 
 #[test]
 fn fault_36_a_failed_unlink_is_told_and_the_rest_is_removed_by_the_next_open() {
-    let mut run = run(&setup(SYNC, 2), &FILL);
+    let mut run = Run::through(&setup(SYNC, 2), &FILL);
     run.planned_errnos = vec![EIO];
     run.fs.plan(Fault::error(EIO).on(Operation::Remove).name_prefix("0000000000000001.wal"));
     run.apply(Op::BeforeWhole(100)).expect("it fails as planned or not at all");
