@@ -80,6 +80,7 @@ pub struct Table {
     name: &'static str,
     title: &'static str,
     note: &'static str,
+    ratio_title: &'static str,
     columns: Vec<Column>,
     rows: Vec<Row>,
 }
@@ -96,7 +97,13 @@ pub struct Section {
 impl Table {
     /// A table without rows.
     pub fn new(name: &'static str, title: &'static str, note: &'static str, columns: &[Column]) -> Table {
-        Table { name, title, note, columns: columns.to_vec(), rows: Vec::new() }
+        Table { name, title, note, ratio_title: "of floor", columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Names the last column otherwise, where something else stands in the place of the floor.
+    pub fn with_ratio_title(mut self, ratio_title: &'static str) -> Table {
+        self.ratio_title = ratio_title;
+        self
     }
 
     /// Adds a row. Its ratio is how fast it is, by `speed`, in parts of its floor.
@@ -117,7 +124,7 @@ impl Table {
     pub fn text(&self) -> String {
         let header = std::iter::once(String::new())
             .chain(self.columns.iter().map(|column| column.title.to_owned()))
-            .chain(["of floor".to_owned()])
+            .chain([self.ratio_title.to_owned()])
             .collect();
         let mut lines: Vec<Vec<String>> = vec![header];
         for row in &self.rows {
