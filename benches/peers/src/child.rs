@@ -34,8 +34,8 @@ pub const MARKS: &str = "peers-marks";
 /// Entries of a batch, and batches written before the kill.
 pub const BATCH: usize = 1000;
 pub const BATCHES: usize = 200;
-/// The byte that the values of the last batch consist of.
-pub const LAST: u8 = 0xFE;
+/// The byte that the values of the last batch consist of: a batch's values are its number.
+pub const LAST: u8 = (BATCHES - 1) as u8;
 
 pub fn run(command: &Internal) -> Outcome<()> {
     match command {
@@ -77,11 +77,9 @@ pub fn batches() -> impl Iterator<Item = Vec<Key>> {
 
 fn fill(name: &str, dir: &Path) -> Outcome<()> {
     let store = stores::find(name)?(dir, Ack::Synced)?;
-    let value = payload(VALUE_BYTES);
-    store.load(&sorted_keys(), &value)?;
+    store.load(&sorted_keys(), &payload(VALUE_BYTES))?;
     for (number, keys) in batches().enumerate() {
-        let is_last = number + 1 == BATCHES;
-        store.put_all(&keys, if is_last { &[LAST; VALUE_BYTES] } else { &value })?;
+        store.put_all(&keys, &[number as u8; VALUE_BYTES])?;
     }
     println!("ready");
     // The end of the input never comes, as the parent keeps it open until it has killed this process.

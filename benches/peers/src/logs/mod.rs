@@ -116,3 +116,34 @@ impl Log for AsLog {
         self.store.put(&key, payload)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_log_takes_records_from_many_threads_and_gives_up_old_ones() {
+        // walrus wants to be told by a variable of the environment where to write, which a process with threads cannot set.
+        for peer in all().into_iter().filter(|peer| peer.name != "walrus") {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let segment_bytes = peer.has_truncation.then_some(4 << 20);
+            let log = (peer.open)(dir.path(), Setting { ack: Ack::Synced, segment_bytes }).expect(peer.name);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| (0..10).for_each(|_| log.append(&[0xA5; 256]).expect(peer.name)));
+                }
+            });
+            log.truncate().expect(peer.name);
+            log.append(&[0xA5; 256]).expect(peer.name);
+        }
+    }
+
+    #[test]
+    fn a_log_is_opened_without_waiting_for_syncs_only_if_it_can_keep_its_records_over_a_kill() {
+        for peer in all().into_iter().filter(|peer| peer.name != "walrus") {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let opened = (peer.open)(dir.path(), Setting { ack: Ack::Written, segment_bytes: None });
+            assert_eq!(opened.is_ok(), peer.has_written, "{}", peer.name);
+        }
+    }
+}

@@ -65,3 +65,33 @@ pub fn find(name: &str) -> Outcome<Open> {
     let found = all().into_iter().find(|(each, _)| *each == name);
     Ok(found.ok_or_else(|| format!("there is no store {name} in this build"))?.1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(store: &dyn Store, key: &Key) -> Option<Vec<u8>> {
+        let mut value = None;
+        let is_there = store.get(key, &mut |bytes| value = Some(bytes.to_vec())).expect("the get works");
+        assert_eq!(is_there, value.is_some());
+        value
+    }
+
+    #[test]
+    fn every_store_holds_what_was_loaded_and_put_also_when_it_is_opened_again() {
+        let keys: Vec<Key> = (0..100).map(|number| [number; 16]).collect();
+        for (name, open) in all() {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let store = open(dir.path(), Ack::Synced).expect(name);
+            store.load(&keys[..50], &[1; 100]).expect(name);
+            store.put_all(&keys[40..60], &[2; 100]).expect(name);
+            store.put(&keys[60], &[3; 100]).expect(name);
+            store.settle().expect(name);
+            drop(store);
+            let store = open(dir.path(), Ack::Synced).expect(name);
+            let values = [0, 45, 60, 61].map(|number| value(store.as_ref(), &keys[number]));
+            assert_eq!(values, [Some(vec![1; 100]), Some(vec![2; 100]), Some(vec![3; 100]), None], "{name}");
+            assert_eq!(store.scan().expect(name), 61, "{name}");
+        }
+    }
+}

@@ -16,8 +16,8 @@ struct Rocks {
     write: WriteOptions,
 }
 
-/// Block cache and Bloom filter as its tuning guide says, log files recycled so that `fdatasync` need not sync metadata, writes concurrent (its
-/// default) and each synced. Pipelined writes are left off: measured here, they are slower with one sync each.
+/// Block cache and Bloom filter as its tuning guide says, log files recycled so that a sync need not sync metadata, and each write synced. Writers
+/// share syncs by default; pipelined writes make no difference here.
 pub fn open(dir: &Path, ack: Ack) -> Outcome<Box<dyn Store>> {
     let mut options = Options::default();
     options.create_if_missing(true);
