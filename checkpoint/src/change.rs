@@ -320,3 +320,70 @@ impl CheckpointRecord {
         if rest.is_empty() { Ok(record) } else { Err(Malformed("the record is too long")) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = 4096;
+
+    fn leaf(id: u64) -> Vec<u8> {
+        let mut bytes = vec![0; PAGE];
+        node::format_node(&mut bytes, PageId::new(id), 0, PageId::NONE);
+        bytes
+    }
+
+    /// An image whose hole is said to be elsewhere, with as many bytes as follow from that.
+    fn image(start: u16, end: u16) -> Vec<u8> {
+        let mut bytes = [start.to_le_bytes(), end.to_le_bytes()].concat();
+        bytes.resize(bytes.len() + 2 * PAGE, 0);
+        bytes
+    }
+
+    #[test]
+    fn an_image_whose_hole_is_not_inside_the_page_is_malformed() {
+        for (start, end) in [(8, 4096), (23, 4096), (100, 99), (100, 4097), (4097, 4097)] {
+            let payload = image(start, end);
+            let found = decode_images(&payload, PAGE);
+            assert_eq!(found, Err(Malformed("an image's hole is not inside the page")), "{start} to {end}");
+        }
+        let mut whole = Vec::new();
+        encode_image(&mut whole, &leaf(3));
+        assert_eq!(decode_images(&whole, PAGE).expect("it is an image").len(), 1);
+        whole.pop();
+        assert_eq!(decode_images(&whole, PAGE), Err(Malformed("the record is too short")));
+    }
+
+    #[test]
+    fn an_image_of_what_is_no_page_is_malformed() {
+        let mut bytes = leaf(3);
+        // Garbage that is not there.
+        bytes[30] = 1;
+        let found = Image::of(&bytes).restore(&mut vec![0; PAGE]);
+        assert_eq!(found, Err(Malformed("its cells and its garbage do not add up")));
+    }
+
+    #[test]
+    fn a_change_that_does_not_fit_its_page_is_malformed() {
+        let misfit = Err(Malformed("a change does not fit its page"));
+        let (id, other) = (PageId::new(3), leaf(4));
+        assert_eq!(apply(&mut leaf(3), id, &Change::Format(Image::of(&other))), misfit, "an image of another page");
+        let mut cell = Vec::new();
+        node::push_leaf_cell(&mut cell, b"key", node::Value::Inline(b"value"));
+        let mut free = vec![0; PAGE];
+        page::format_free(&mut free, id, PageId::new(0));
+        assert_eq!(apply(&mut free, id, &Change::Insert { slot: 0, cell: &cell }), misfit, "a cell in a free page");
+        let meta = Meta { root: id, depth: 1, page_count: 4, free_head: PageId::NONE, free_count: 0 };
+        assert_eq!(apply(&mut leaf(3), id, &Change::SetMeta(meta)), misfit, "the meta page is another one");
+        assert_eq!(apply(&mut leaf(3), id, &Change::Insert { slot: 0, cell: &cell }), Ok(()));
+    }
+
+    #[test]
+    fn a_checkpoint_record_has_one_length() {
+        let record = CheckpointRecord { redo: Lsn::new(4096), sequence: 7, pages_written: 3 };
+        let bytes = record.encode();
+        assert_eq!(CheckpointRecord::decode(&bytes), Ok(record));
+        assert!(CheckpointRecord::decode(&bytes[..23]).is_err());
+        assert!(CheckpointRecord::decode(&[&bytes[..], &[0]].concat()).is_err());
+    }
+}

@@ -16,10 +16,11 @@ use crate::museum::{Bug, Bugs};
 use crate::page::PageId;
 use crate::proof::{CheckpointCommitted, CheckpointLogged, LogDurable, Pace, PagesSynced, RedoPoint};
 
-/// Pages that are handed to [`Pages::write`] at once.
-const WRITE_PAGES: usize = 64;
-/// After this many written pages the page file is synced, so that the sync at the end finds little left to do and holds nobody up.
-const SYNC_PAGES: u64 = 256;
+/// Pages that are handed to [`Pages::write`] at once. The store puts as many images into one record, so between two such records there is a pause.
+const WRITE_PAGES: usize = 16;
+/// After this many written pages the page file is synced. The log cannot become durable while the device is busy with the pages, so this bounds how
+/// long it waits, and the sync at the end finds little left to do.
+const SYNC_PAGES: u64 = 64;
 
 /// What a checkpointer writes. Implemented by this crate's store, and by databases that keep pages of their own.
 pub trait Pages: Send + Sync + 'static {
@@ -259,15 +260,21 @@ impl Checkpointer {
         for (index, chunk) in ids.chunks(WRITE_PAGES).enumerate() {
             written += pages.write(chunk, durable)?;
             if written - synced >= SYNC_PAGES {
+                // Halfway to the next pages: whoever waited for their images in the log is not made to wait for this too.
+                self.keep_pace(pace, started, (index * WRITE_PAGES + chunk.len() / 2) as f64 / ids.len() as f64);
                 pages.sync()?;
                 synced = written;
             }
-            if let Pace::Spread(time) = pace {
-                let done = (index * WRITE_PAGES + chunk.len()) as f64 / ids.len() as f64;
-                self.wait_until(started + time.mul_f64(done));
-            }
+            self.keep_pace(pace, started, (index * WRITE_PAGES + chunk.len()) as f64 / ids.len() as f64);
         }
         Ok(written)
+    }
+
+    /// Waits until this share of the pages is due.
+    fn keep_pace(&self, pace: Pace, started: Instant, share: f64) {
+        if let Pace::Spread(time) = pace {
+            self.wait_until(started + time.mul_f64(share));
+        }
     }
 
     /// Waits until `due`, or until somebody is in a hurry.
@@ -320,6 +327,51 @@ mod tests {
 
         fn sync(&self) -> Result<()> {
             Ok(())
+        }
+    }
+
+    /// Notes how many pages are written with one call, and how many between two syncs.
+    #[derive(Default)]
+    struct Counted {
+        written: AtomicU64,
+        at_once_max: AtomicU64,
+        unsynced: AtomicU64,
+        unsynced_max: AtomicU64,
+    }
+
+    impl Pages for Counted {
+        fn take_redo_point(&self) -> Result<(RedoPoint, DirtyTable)> {
+            let pages = (0..1000).map(|number| (PageId::new(number), Lsn::new(1)));
+            Ok((RedoPoint::new(Lsn::new(4096)), DirtyTable::new(pages.collect())))
+        }
+
+        fn write(&self, pages: &[PageId], _: &LogDurable) -> Result<u64> {
+            let count = pages.len() as u64;
+            self.written.fetch_add(count, Ordering::Relaxed);
+            self.at_once_max.fetch_max(count, Ordering::Relaxed);
+            let unsynced = self.unsynced.fetch_add(count, Ordering::Relaxed) + count;
+            self.unsynced_max.fetch_max(unsynced, Ordering::Relaxed);
+            Ok(count)
+        }
+
+        fn sync(&self) -> Result<()> {
+            self.unsynced.store(0, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn pages_are_written_and_synced_a_few_at_a_time_so_that_the_log_never_waits_for_many() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = Wal::open(dir.path().join("log"), wal::Config::default()).expect("a log");
+        let checkpointer = Checkpointer::open(&RealFileSystem, dir.path(), log, 4096).expect("a checkpointer");
+        for pace in [Pace::Fast, Pace::Spread(Duration::from_millis(1))] {
+            let pages = Counted::default();
+            checkpointer.run(&pages, pace).expect("a checkpoint").expect("there is something to do");
+            assert_eq!(pages.written.load(Ordering::Relaxed), 1000, "{pace:?}");
+            assert_eq!(pages.at_once_max.load(Ordering::Relaxed), WRITE_PAGES as u64, "{pace:?}");
+            assert_eq!(pages.unsynced_max.load(Ordering::Relaxed), SYNC_PAGES, "{pace:?}");
+            assert_eq!(pages.unsynced.load(Ordering::Relaxed), 0, "{pace:?}: the last ones are synced too");
         }
     }
 

@@ -12,13 +12,17 @@ const POOL_PAGES_MIN: usize = 64;
 /// The smallest segment of the log, in pages: a change of the tree's structure is one record, and images of some pages are.
 const SEGMENT_PAGES_MIN: usize = 16;
 
+/// Segments that are kept to be used again: as many as the log fills between two checkpoints by default.
+const RECYCLE_SEGMENTS_MAX: usize = 16;
+
 /// The settings of a store. All but `page_bytes` may change from one open to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 pub struct Config {
     /// The settings of the log below: among them when a change is acknowledged, and whether a missing store is created. Its segments hold at
-    /// least 16 pages.
+    /// least 16 pages. By default up to 16 segments that a checkpoint removes are kept to be used again, because filling new ones holds
+    /// commits up while a checkpoint writes its images.
     pub log: wal::Config,
     /// Size of a page in bytes: 4, 8, 16 or 32 KiB. Decided when the store is created; later the store's own size counts. Default: 8 KiB.
     pub page_bytes: usize,
@@ -35,7 +39,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            log: wal::Config::default(),
+            log: wal::Config { recycle_segments_max: RECYCLE_SEGMENTS_MAX, ..wal::Config::default() },
             page_bytes: 8 << 10,
             pool_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(60),
@@ -85,5 +89,42 @@ impl Config {
             self.pool_bytes
         );
         Err(Error::new(ErrorKind::Invalid, "use settings", detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused() {
+        type Setting = (&'static str, fn(&mut Config));
+        let changes: [Setting; 7] = [
+            ("page_bytes", |config| config.page_bytes = 6000),
+            ("page_bytes", |config| config.page_bytes = 2 << 10),
+            ("page_bytes", |config| config.page_bytes = 64 << 10),
+            ("checkpoint_interval", |config| config.checkpoint_interval = Duration::ZERO),
+            ("checkpoint_log_bytes", |config| config.checkpoint_log_bytes = 0),
+            ("segment_bytes_max", |config| config.log.segment_bytes_max = 15 * (8 << 10)),
+            ("pool_bytes", |config| config.pool_bytes = 63 * (8 << 10)),
+        ];
+        let check = |config: Config| -> Result<()> {
+            let config = config.validated()?;
+            config.pool_pages(config.page_bytes)?;
+            config.image_bytes_max(config.page_bytes).map(drop)
+        };
+        check(Config::default()).expect("the default is good");
+        for (setting, change) in changes {
+            let mut config = Config::default();
+            change(&mut config);
+            let error = check(config).expect_err(setting);
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{setting}: {error}");
+            assert!(error.to_string().contains(setting), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_write_that_finds_the_disk_full_poisons_the_log_of_a_store_whatever_its_settings_say() {
+        assert!(Config::default().validated().expect("the default is good").log.poison_if_write_is_full);
     }
 }

@@ -298,3 +298,55 @@ pub(crate) fn hole(bytes: &[u8]) -> (usize, usize) {
         None => (bytes.len(), bytes.len()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_is_not_what_it_should_be_is_not_valid() {
+        let (id, meta) =
+            (PageId::new(3), Meta { root: PageId(1), depth: 1, page_count: 2, free_head: PageId::NONE, free_count: 0 });
+        let mut overflow = vec![0; 4096];
+        format_overflow(&mut overflow, id, PageId::NONE, &[7; 100]);
+        let mut about = vec![0; 4096];
+        format_meta(&mut about, &meta);
+        assert_eq!(validate(&overflow, id), Ok(PageKind::Overflow));
+        assert_eq!(validate(&about, PageId::META), Ok(PageKind::Meta));
+        let of_meta = "the meta page has no magic, or another version";
+        let cases: [(&[u8], usize, u8, &str); 9] = [
+            (&overflow, 8, 4, "it has the number of another page"),
+            (&overflow, 5, 1, "reserved bytes are not zero"),
+            (&overflow, 7, 1, "reserved bytes are not zero"),
+            (&overflow, 4, 0, "its kind is unknown"),
+            (&overflow, 4, 6, "its kind is unknown"),
+            (&overflow, 33, 0x10, "an overflow page claims more data than it has room for"),
+            (&about, 24, 0, of_meta),
+            (&about, 32, 2, of_meta),
+            (&about, 37, 0x20, "the meta page names another page size"),
+        ];
+        for (sound, at, value, expected) in cases {
+            let mut bytes = sound.to_vec();
+            bytes[at] = value;
+            let id = if kind(sound) == Some(PageKind::Meta) { PageId::META } else { id };
+            assert_eq!(validate(&bytes, id), Err(expected), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_checksum_is_good_for_one_page_of_one_store() {
+        let (id, store) = (PageId::new(3), LogId::new([7; 16]));
+        let mut sealed = vec![0; 4096];
+        format_overflow(&mut sealed, id, PageId::NONE, &[7; 100]);
+        seal(&mut sealed, store);
+        let mut bytes = sealed.clone();
+        assert_eq!(check(&mut bytes, store, id), Ok(PageKind::Overflow));
+        assert_eq!(bytes[..4], [0; 4], "in memory the checksum is zero");
+        let other_store = check(&mut sealed.clone(), LogId::new([8; 16]), id);
+        assert!(matches!(other_store, Err(Damage::Checksum { .. })), "{other_store:?}");
+        let other_page = check(&mut sealed.clone(), store, PageId::new(4));
+        assert!(matches!(other_page, Err(Damage::Checksum { .. })), "{other_page:?}");
+        let nothing = check(&mut vec![0; 4096], store, id);
+        assert_eq!(nothing, Err(Damage::Blank));
+    }
+}

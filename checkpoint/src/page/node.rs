@@ -462,4 +462,75 @@ mod tests {
             }
         }
     }
+
+    fn leaf_cell(key: &[u8], value: &[u8]) -> Vec<u8> {
+        let mut cell = Vec::new();
+        push_leaf_cell(&mut cell, key, Value::Inline(value));
+        cell
+    }
+
+    /// A leaf with five cells of about five hundred bytes.
+    fn leaf() -> Vec<u8> {
+        let mut bytes = vec![0; 4096];
+        format_node(&mut bytes, PageId::new(1), 0, PageId::NONE);
+        for slot in 0..5 {
+            assert!(insert(&mut bytes, slot, &leaf_cell(&[b'a' + slot as u8], &[7; 500])), "five cells fit");
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_node_that_contradicts_itself_is_not_valid() {
+        let sound = leaf();
+        assert_eq!(validate(&sound, PageKind::Leaf), Ok(()));
+        let last = offset(&sound, 4);
+        assert_eq!(last, cells_start(&sound));
+        let cases: [(&str, usize, usize, &str); 9] = [
+            ("a branch's level", LEVEL_AT, 1, "its level does not fit its kind"),
+            ("cells that start among the slots", CELLS_AT, SLOTS_AT + 1, "its slots and cells overlap"),
+            ("cells that start behind the page", CELLS_AT, 4097, "its slots and cells overlap"),
+            ("a slot that points before the cells", SLOTS_AT, last - 1, "a slot points outside of the cells"),
+            ("a slot that points to the end", SLOTS_AT, 4092, "a slot points outside of the cells"),
+            ("a key that ends behind the page", last, 4000, "a cell is longer than the page"),
+            ("a value that ends behind the page", last + 2, 4000, "a cell is longer than the page"),
+            ("a cell that takes more than a quarter", last + 2, 1100, "a cell is longer than a cell may be"),
+            ("garbage that is not there", GARBAGE_AT, 1, "its cells and its garbage do not add up"),
+        ];
+        for (what, at, value, expected) in cases {
+            let mut bytes = sound.clone();
+            Le::write_u16(&mut bytes[at..], value as u16);
+            assert_eq!(validate(&bytes, PageKind::Leaf), Err(expected), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_a_node_is_refused_and_changes_nothing() {
+        let sound = leaf();
+        let short = leaf_cell(b"f", b"short");
+        let mut cut = short.clone();
+        cut.pop();
+        let too_long = leaf_cell(b"f", &[7; 1100]);
+        let fills = leaf_cell(b"f", &[7; 1004]);
+        let mut full = sound.clone();
+        assert!(insert(&mut full, 5, &fills), "it fits once");
+        type Step<'a> = (&'a str, &'a [u8], &'a dyn Fn(&mut [u8]) -> bool);
+        let steps: [Step<'_>; 11] = [
+            ("insert past the end", &sound, &|bytes| insert(bytes, 6, &short)),
+            ("insert half a cell", &sound, &|bytes| insert(bytes, 0, &cut)),
+            ("insert nothing", &sound, &|bytes| insert(bytes, 0, &[])),
+            ("insert too long a cell", &sound, &|bytes| insert(bytes, 0, &too_long)),
+            ("insert into a full node", &full, &|bytes| insert(bytes, 0, &fills)),
+            ("remove past the end", &sound, &|bytes| remove(bytes, 5)),
+            ("replace past the end", &sound, &|bytes| replace(bytes, 5, &short)),
+            ("replace by half a cell", &sound, &|bytes| replace(bytes, 0, &cut)),
+            ("replace by what does not fit", &full, &|bytes| replace(bytes, 0, &fills)),
+            ("remove a range past the end", &sound, &|bytes| remove_range(bytes, 3, 6)),
+            ("remove a range backwards", &sound, &|bytes| remove_range(bytes, 3, 2)),
+        ];
+        for (what, before, step) in steps {
+            let mut bytes = before.to_vec();
+            assert!(!step(&mut bytes), "{what}");
+            assert!(bytes == before, "{what}");
+        }
+    }
 }

@@ -238,7 +238,7 @@ impl Tree {
     fn read_overflow(&self, first: PageId, len: usize, inline: bool) -> Result<Vec<u8>, Stop> {
         let mut value = Vec::with_capacity(len);
         let mut id = first;
-        while value.len() < len {
+        while value.len() < len && id != PageId::NONE {
             let page = self.read(id, inline)?;
             let is_part = page::kind(page.bytes()) == Some(PageKind::Overflow);
             if !is_part || page::overflow_data(page.bytes()).is_empty() {

@@ -11,5 +11,6 @@ mod kill;
 mod model;
 mod museum;
 mod races;
+mod schedule;
 mod threads;
 mod world;

@@ -4,6 +4,7 @@ mod damage;
 mod describe;
 mod live;
 mod replay;
+mod running;
 
 use std::fs;
 use std::path::PathBuf;
