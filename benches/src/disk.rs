@@ -67,7 +67,8 @@ impl Store {
     /// Creates the file with `size` bytes of zeros, durable, for writes of at most `write_max` bytes.
     pub fn create(path: &Path, way: Way, size: u64, write_max: usize) -> io::Result<Store> {
         let mut file = File::create(path)?;
-        let zeros = vec![0; 1 << 20];
+        // In the pieces that the log fills its segments in: they decide how large the pieces are that the page cache holds.
+        let zeros = vec![0; 64 << 10];
         for _ in 0..size.div_ceil(zeros.len() as u64) {
             file.write_all(&zeros)?;
         }

@@ -1,20 +1,36 @@
 //! Makes the next segment ready, off the append path: blocks written, name durable, header blank.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::buffer::AlignedBuffer;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
 use crate::fs::durable::{CommitError, LogDir, LogFile};
+use crate::gentle::STEP_BYTES;
 use crate::metrics::Metrics;
 use crate::segment::header::HEADER_BYTES;
 use crate::segment::name;
 use crate::segment::writer::ReadySegment;
 use crate::sync::Mutex;
 
-/// Bytes written at once where direct I/O fills a segment: about a tenth of a millisecond on a fast device.
-const DIRECT_FILL_BYTES: usize = 256 << 10;
+/// What is written at once when the segment is needed soon: beyond this a step takes longer and the whole hardly less.
+const URGENT_FILL_BYTES: u64 = 256 << 10;
+
+/// How the next step of filling a segment is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Small, so that it is little in the way of appends.
+    Gentle,
+    /// Large, because an append waits for the segment or soon will.
+    Urgent,
+    /// Not at all: nobody will use the segment.
+    GiveUp,
+}
+
+/// Asked before each step with the bytes that are filled already, what the last step took, and the size of the segment. May wait.
+pub(crate) type Pace<'a> = dyn Fn(u64, Duration, u64) -> Step + 'a;
 
 /// Makes segments ready. Called by one thread at a time.
 #[derive(Debug)]
@@ -41,11 +57,12 @@ impl Preparer {
         }
     }
 
-    /// Makes segment `number` ready. A failure leaves nothing behind that a second attempt could stumble over.
-    pub(crate) fn prepare(&self, number: u64) -> Result<ReadySegment, CommitError> {
+    /// Makes segment `number` ready, in steps that `pace` decides on. A failure leaves nothing behind that a second attempt could
+    /// stumble over.
+    pub(crate) fn prepare(&self, number: u64, pace: &Pace<'_>) -> Result<ReadySegment, CommitError> {
         let result = match self.take_recycled() {
             Some(old) => self.prepare_recycled(number, old),
-            None => self.prepare_new(number),
+            None => self.prepare_new(number, pace),
         };
         if result.is_ok() {
             self.metrics.segments_prepared.add(1);
@@ -53,25 +70,36 @@ impl Preparer {
         result
     }
 
-    fn prepare_new(&self, number: u64) -> Result<ReadySegment, CommitError> {
+    fn prepare_new(&self, number: u64, pace: &Pace<'_>) -> Result<ReadySegment, CommitError> {
         let bytes = self.segment_bytes;
         let prepared = name::prepare(number);
-        let file = self.dir.create_filled(&prepared, |file| self.fill(&prepared, file, bytes)).map_err(harmless)?;
+        let file =
+            self.dir.create_filled(&prepared, |file| self.fill(&prepared, file, bytes, pace)).map_err(harmless)?;
         self.give_name(&prepared, number, file, false)
     }
 
-    /// Fills a new segment with zeros. With direct I/O that goes past the page cache and in small steps, so that an append that
-    /// is written meanwhile waits for one step at most and not for the write-back of a whole segment.
-    fn fill(&self, name: &str, file: &LogFile, bytes: u64) -> Result<()> {
-        let direct = if self.is_direct { self.dir.open_direct(name)? } else { None };
+    /// Fills a new segment with zeros, where groups are written with direct I/O in steps past the page cache.
+    fn fill(&self, name: &str, file: &LogFile, bytes: u64, pace: &Pace<'_>) -> Result<()> {
+        let direct = if self.is_direct { self.dir.open_direct_unsynced(name)? } else { None };
         let Some(direct) = direct else { return file.write_zeros(0, bytes) };
         file.set_len(bytes)?;
         let mut zeros = AlignedBuffer::default();
-        zeros.extend_zeros(DIRECT_FILL_BYTES.min(bytes as usize));
+        zeros.extend_zeros(URGENT_FILL_BYTES.min(bytes) as usize);
         let mut at = 0;
+        let mut took = Duration::ZERO;
         while at < bytes {
-            let step = (bytes - at).min(zeros.len() as u64);
+            let step = match pace(at, took, bytes) {
+                Step::Gentle => STEP_BYTES as u64,
+                Step::Urgent => URGENT_FILL_BYTES,
+                Step::GiveUp => {
+                    let detail = "the log is being closed and needs no further segment";
+                    return Err(Error::new(ErrorKind::Closed, "prepare segment", detail).at_path(file.path()));
+                }
+            };
+            let step = step.min(bytes - at);
+            let started = Instant::now();
             direct.write_at(&zeros.as_slice()[..step as usize], at)?;
+            took = started.elapsed();
             at += step;
         }
         Ok(())
@@ -139,6 +167,6 @@ impl Preparer {
     }
 }
 
-fn harmless(error: crate::error::Error) -> CommitError {
+fn harmless(error: Error) -> CommitError {
     CommitError { error, is_unsure: false }
 }

@@ -3,13 +3,15 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::{LogDir, LogFile, Temp};
+use crate::gentle::{Haste, Rests, STEP_BYTES};
 use crate::lsn::Lsn;
-use crate::record::{clear_continues, padding_header, restamp};
-use crate::segment::header::SegmentHeader;
+use crate::record::{FRAME_HEADER_BYTES, clear_continues, padding_header, restamp};
+use crate::segment::header::{HEADER_BYTES, SegmentHeader};
 use crate::segment::name;
 use crate::segment::reader::SegmentReader;
+use crate::stream::StreamWriter;
 
-/// Bytes written at once.
+/// Bytes written at once where nobody appends.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// A synced replacement, waiting for [`LogDir::commit`], and the checksum of its last frame.
@@ -27,10 +29,11 @@ pub(crate) fn replacement(
     source: &LogFile,
     old: &SegmentHeader,
     new: SegmentHeader,
+    haste: Haste,
 ) -> Result<Replacement> {
     let end = new.sealed_end.expect("a rewritten segment has an end");
     assert!(new.base >= old.base, "{new:?} does not replace {old:?}");
-    replacement_of_runs(dir, source, old, new, &[(new.base, end)])
+    replacement_of_runs(dir, source, old, new, &[(new.base, end)], haste)
 }
 
 /// As [`replacement`], of some runs of frames in LSN order, none of which overlaps another. Between them and in front of them
@@ -41,22 +44,31 @@ pub(crate) fn replacement_of_runs(
     old: &SegmentHeader,
     new: SegmentHeader,
     runs: &[(Lsn, Lsn)],
+    haste: Haste,
 ) -> Result<Replacement> {
     let end = new.sealed_end.expect("a rewritten segment has an end");
     assert!(new.segment == old.segment, "{new:?} does not replace {old:?}");
+    let name = name::segment(new.segment);
     let mut last_checksum = 0;
-    let temp = dir.write_temp(&name::segment(new.segment), |file| {
-        file.write_at(&new.encode(), 0)?;
+    let temp = dir.write_temp(&name, |file| {
+        let (direct, step_bytes) = match haste {
+            Haste::Full => (None, WRITE_BYTES),
+            Haste::Gentle => (dir.open_direct_unsynced(&name::temp(&name))?, STEP_BYTES),
+        };
+        let mut output = StreamWriter::new(file, direct, step_bytes);
+        output.push(&new.encode())?;
         let mut at = new.base;
         for &run in runs {
             if run.0 > at {
-                let padding = padding_header(new.identity(), at, Lsn::ZERO, run.0.distance_from(at));
-                file.write_at(&padding, new.offset_of(at))?;
+                let gap = run.0.distance_from(at);
+                output.push(&padding_header(new.identity(), at, Lsn::ZERO, gap))?;
+                output.push_zeros(gap - FRAME_HEADER_BYTES as u64)?;
             }
-            copy_frames(source, old, file, &new, run)?;
+            copy_frames(source, old, &mut output, &new, run, haste)?;
             at = run.1;
         }
-        last_checksum = verify(file, &new, end)?;
+        output.finish()?;
+        last_checksum = verify(file, &new, end, haste)?;
         Ok(())
     })?;
     Ok(Replacement { temp, header: new, last_checksum })
@@ -65,39 +77,38 @@ pub(crate) fn replacement_of_runs(
 fn copy_frames(
     source: &LogFile,
     old: &SegmentHeader,
-    target: &LogFile,
+    output: &mut StreamWriter<'_>,
     new: &SegmentHeader,
     (from, end): (Lsn, Lsn),
+    haste: Haste,
 ) -> Result<()> {
     let identity = new.identity();
     let is_restamped = identity != old.identity();
-    let mut reader = SegmentReader::new(source.clone(), *old, from, end);
-    let mut pending = Vec::with_capacity(WRITE_BYTES);
-    let mut offset = new.offset_of(from);
+    let mut reader = SegmentReader::new(source.clone(), *old, from, end).with_haste(haste);
+    let mut rests = Rests::new(haste);
+    let mut restamped = Vec::new();
     loop {
         match reader.advance()? {
             Ok((lsn, header)) => {
                 let frame = reader.frame(lsn, header);
-                let at = pending.len();
-                pending.extend_from_slice(frame.bytes);
+                let mut bytes = frame.bytes;
                 if is_restamped {
+                    restamped.clear();
+                    restamped.extend_from_slice(bytes);
                     if frame.end() == end {
                         // What is kept of a batch that is cut in two is complete now.
-                        clear_continues(&mut pending[at..]);
+                        clear_continues(&mut restamped);
                     }
-                    restamp(&mut pending[at..], identity, frame.lsn);
+                    restamp(&mut restamped, identity, frame.lsn);
+                    bytes = &restamped;
                 }
+                output.push(bytes)?;
+                rests.done(bytes.len());
             }
-            Err(_) if reader.lsn() == end => break,
+            Err(_) if reader.lsn() == end => return Ok(()),
             Err(stop) => return Err(reader.corruption(stop)),
         }
-        if pending.len() >= WRITE_BYTES {
-            target.write_at(&pending, offset)?;
-            offset += pending.len() as u64;
-            pending.clear();
-        }
     }
-    target.write_at(&pending, offset)
 }
 
 /// Writes the header and the frames up to `end` again, over themselves, and syncs them: for when there is no room for a
@@ -114,19 +125,26 @@ pub(crate) fn write_again(file: &LogFile, header: &SegmentHeader, end: Lsn) -> R
     }
 }
 
-/// Reads back what was written. Returns the checksum of the last frame.
-fn verify(file: &LogFile, header: &SegmentHeader, end: Lsn) -> Result<u32> {
-    let mut reader = SegmentReader::new(file.clone(), *header, header.base, end);
+/// Reads back what was written, header and frames. Returns the checksum of the last frame.
+fn verify(file: &LogFile, header: &SegmentHeader, end: Lsn, haste: Haste) -> Result<u32> {
+    let mut reader = SegmentReader::new(file.clone(), *header, header.base, end).with_haste(haste);
+    let mut rests = Rests::new(haste);
     let mut last_checksum = 0;
+    let differs = |detail: String| Error::new(ErrorKind::Io, "verify rewritten segment", detail).at_path(file.path());
+    let mut block = [0; HEADER_BYTES as usize];
+    let read = file.read_at(&mut block, 0)?;
+    if block[..read] != header.encode() {
+        return Err(differs("its header does not read as it was written".to_owned()));
+    }
     loop {
         match reader.advance()? {
-            Ok((_, header)) => last_checksum = header.checksum,
+            Ok((_, header)) => {
+                last_checksum = header.checksum;
+                rests.done(header.frame_bytes() as usize);
+            }
             Err(_) if reader.lsn() == end => return Ok(last_checksum),
             Err(stop) => {
-                let cause = reader.corruption(stop);
-                return Err(
-                    Error::new(ErrorKind::Io, "verify rewritten segment", cause.to_string()).at_path(file.path())
-                );
+                return Err(differs(reader.corruption(stop).to_string()));
             }
         }
     }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::commit::Commit;
-use crate::config::Config;
+use crate::config::{Background, Config};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fs::durable::{LogDir, Temp};
 use crate::fs::{LockGuard, OpenMode};
+use crate::gentle::Haste;
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::prepare::Preparer;
@@ -159,6 +160,11 @@ impl Shared {
     /// Syncs the directory; a failure poisons the log.
     pub(crate) fn sync_dir(&self) -> Result<()> {
         self.dir.sync().inspect_err(|error| self.commit.poison(error.clone()))
+    }
+
+    /// How background work that appends go on beside is done.
+    pub(crate) fn haste(&self) -> Haste {
+        if self.is_direct && self.config.background == Background::Threads { Haste::Gentle } else { Haste::Full }
     }
 
     pub(crate) fn check_open(&self, structure: &Structure, operation: &'static str) -> Result<()> {

@@ -4,6 +4,7 @@
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::Temp;
+use crate::gentle::{Haste, Rests};
 use crate::lsn::Lsn;
 use crate::museum::Bug;
 use crate::recover::{Unnamed, name_active, write_active};
@@ -184,13 +185,15 @@ fn first_record_at_or_after(shared: &Shared, link: Link, lsn: Lsn, end: Lsn) -> 
     }
     let (segment, header) = open_segment(shared, link.number)?;
     let from = header.base;
-    let mut reader = SegmentReader::new(segment.file, header, from, end);
+    let mut reader = SegmentReader::new(segment.file, header, from, end).with_haste(shared.haste());
+    let mut rests = Rests::new(shared.haste());
     loop {
         if reader.lsn() >= lsn {
             return Ok(reader.lsn());
         }
-        if let Found::Stop(stop) = reader.next()? {
-            return Err(reader.corruption(stop));
+        match reader.next()? {
+            Found::Frame(frame) => rests.done(frame.bytes.len()),
+            Found::Stop(stop) => return Err(reader.corruption(stop)),
         }
     }
 }
@@ -218,7 +221,7 @@ fn copy_boundary(shared: &Shared, plan: &Plan) -> Result<Replacement> {
         created_micros: shared.clock.unix_micros(),
         ..header
     };
-    replacement(&shared.dir, &segment.file, &header, new)
+    replacement(&shared.dir, &segment.file, &header, new, shared.haste())
 }
 
 /// Removes dropped segments, oldest first.
@@ -278,7 +281,8 @@ fn cut(shared: &Shared, structure: &mut Structure, lsn: Lsn) -> Result<Truncatio
         created_micros: shared.clock.unix_micros(),
         ..header
     };
-    let Replacement { temp, header, last_checksum } = replacement(&shared.dir, &segment.file, &header, new)?;
+    let Replacement { temp, header, last_checksum } =
+        replacement(&shared.dir, &segment.file, &header, new, Haste::Full)?;
     // Everything that needs room is written before the commit, so a full disk leaves the log as it was.
     let pending = match write_successor(shared, structure, &header, last_checksum) {
         Ok(pending) => pending,

@@ -8,10 +8,10 @@ use std::path::Path;
 /// The ladder of imports, from the ground up. A module imports only from rungs below its own. A name stands for the module and
 /// for the modules inside it that are not named themselves.
 const LADDER: &[&[&str]] = &[
-    &["lsn", "sync", "clock", "buffer", "museum", "fs", "segment::name"],
+    &["lsn", "sync", "clock", "buffer", "gentle", "museum", "fs", "segment::name"],
     &["error", "event", "record", "metrics", "fs::sim"],
     &["observe", "segment::header", "scan", "fs::durable"],
-    &["config", "control", "watermark", "segment", "segment::chain", "segment::writer", "segment::reader"],
+    &["config", "control", "watermark", "segment", "segment::chain", "segment::writer", "segment::reader", "stream"],
     &["prepare", "rewrite", "recover::survey"],
     &["commit", "recover::decide"],
     &["report"],

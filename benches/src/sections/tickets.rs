@@ -1,9 +1,11 @@
 //! Many records in flight from few threads.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use wal::{Config, Ticket, Wal};
+use wal::{Config, Lsn, Ticket, TruncatePolicy, Wal};
 
 use crate::bench::{Bench, FRAME_HEADER_BYTES, payload};
 use crate::measure::{Outcome, Sample, Variant, closed_loop, interleaved, on_threads};
@@ -19,7 +21,7 @@ pub fn run(bench: &Bench) -> Outcome<Section> {
     let mut table = Table::new(
         "tickets",
         "threads x tickets in flight, 256 B, sync mode, closed loop",
-        "floor: as many frames of 280 B a write, ready in memory; its latency is that of the write",
+        "floor: as many frames of 280 B a write, ready in memory, over and over into the same blocks; its latency is that of the write; recycling: all but the last 16 MiB are truncated every 5 ms, whole segments, which the log uses again",
         &[P50, P99, P999, RECORDS, THROUGHPUT],
     );
     let payload = payload(PAYLOAD_BYTES);
@@ -38,6 +40,12 @@ pub fn run(bench: &Bench) -> Outcome<Section> {
                     on_threads(threads, |_| in_flight(log, &payload, window, bench.length))
                 })
             }),
+            Variant::new(format!("{threads} x {window:>4} wal, recycling"), || {
+                let config = Config { recycle_segments_max: 32, ..Config::default() };
+                bench.with_log(config, |log| {
+                    recycled_meanwhile(log, || on_threads(threads, |_| in_flight(log, &payload, window, bench.length)))
+                })
+            }),
         ];
         let series = interleaved(bench.rounds, variants)?;
         for each in &series {
@@ -45,6 +53,29 @@ pub fn run(bench: &Bench) -> Outcome<Section> {
         }
     }
     Ok(Section { tables: vec![table], ..Section::default() })
+}
+
+/// Runs while another thread gives the log its segments back, as a database does that makes checkpoints.
+fn recycled_meanwhile(log: &Wal, run: impl FnOnce() -> Outcome<Sample>) -> Outcome<Sample> {
+    const EVERY: Duration = Duration::from_millis(5);
+    const KEPT_BYTES: u64 = 16 << 20;
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let truncating = scope.spawn(|| -> Outcome<()> {
+            while !is_done.load(Ordering::Relaxed) {
+                sleep(EVERY);
+                let start = log.durable_lsn().get().saturating_sub(KEPT_BYTES) & !7;
+                if start > log.start_lsn().get() {
+                    log.truncate_before_with(Lsn::new(start), TruncatePolicy::WholeSegments)?;
+                }
+            }
+            Ok(())
+        });
+        let sample = run();
+        is_done.store(true, Ordering::Relaxed);
+        truncating.join().map_err(|_| "the truncating thread panicked")??;
+        sample
+    })
 }
 
 /// Submits and keeps `window` tickets in flight; when there are as many, waits for the oldest.

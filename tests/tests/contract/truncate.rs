@@ -28,6 +28,7 @@ on_both_file_systems! {
     a_truncation_that_changed_nothing_in_its_policy_says_so,
     a_truncation_in_the_active_segment_lets_appends_go_on,
     truncation_works_in_every_mode,
+    a_boundary_that_is_copied_in_many_steps_keeps_every_record,
 }
 
 #[track_caller]
@@ -346,5 +347,30 @@ fn truncation_works_in_every_mode(world: &World) {
         log.truncate_before(log.durable_lsn()).unwrap();
         log.close().unwrap();
         assert!(world.read_files().0.is_empty());
+    }
+}
+
+fn a_boundary_that_is_copied_in_many_steps_keeps_every_record(world: &World) {
+    for direct_io in [true, false] {
+        let config = wal::Config { segment_bytes_max: 512 << 10, direct_io, ..wal::Config::default() };
+        let log = world.open(config.clone());
+        for number in 0..1600 {
+            log.append(&payload(number, 1 + number % 1500)).unwrap();
+        }
+        let all = records(&log);
+        // Near the front of a segment, so that nearly all of it is copied.
+        let boundary = all[0].segment + 1;
+        let first = all.iter().position(|record| record.segment == boundary).unwrap() + 3;
+        let done = log.truncate_before(all[first].lsn).unwrap();
+        assert_eq!((done.start_lsn, done.boundary), (all[first].lsn, Boundary::Rewritten));
+        log.append(b"appended afterwards").unwrap();
+        let after = records(&log);
+        assert_eq!(after.len(), all.len() - first + 1);
+        assert_eq!(after[..after.len() - 1], all[first..]);
+        log.close().unwrap();
+        let log = world.open(config);
+        assert_eq!(records(&log), after);
+        log.truncate_before(log.durable_lsn()).unwrap();
+        log.close().unwrap();
     }
 }

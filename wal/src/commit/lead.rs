@@ -534,6 +534,7 @@ impl Commit {
     /// While paused: gives up the prepared segment, which the caller removes. A preparation that is under way is waited for.
     pub(crate) fn take_prepared(&self) -> Option<u64> {
         let mut queue = self.queue.lock();
+        self.hurry(&mut queue);
         while queue.next_segment.is_coming() && !queue.is_closed && self.marks.poison().is_none() {
             self.room.wait(&mut queue);
         }

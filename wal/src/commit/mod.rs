@@ -23,7 +23,7 @@ use crate::event::Event;
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::museum::{Bug, Bugs};
-use crate::prepare::Preparer;
+use crate::prepare::{Preparer, Step};
 use crate::record::frame_bytes;
 use crate::segment::chain::Chain;
 use crate::segment::writer::ActiveSegment;
@@ -37,6 +37,8 @@ pub(crate) use queue::{Input, Place};
 const GATHER_RECORDS_MAX: u64 = 256;
 /// At most this much of a segment's end is kept for appends that may use the reserve.
 const RESERVE_MAX: u64 = 64 << 10;
+/// While the filling of the next segment is ahead it rests for so many times as long as its last step took.
+const FILL_REST: u32 = 5;
 /// How often an append that waits for a write into the page cache looks before it sleeps.
 const SPINS: u32 = if cfg!(wal_scheduled) { 1 } else { 100 };
 /// In `batch` and `none` mode one append of this many is timed: reading the clock twice would cost a tenth of such an append.
@@ -308,11 +310,20 @@ impl Commit {
 
     fn wait_for_preparation<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         let started = Instant::now();
+        self.hurry(&mut queue);
         while queue.next_segment.is_coming() && !queue.is_closed && self.marks.poison().is_none() {
             self.room.wait(&mut queue);
         }
         self.parts.metrics.prepare_wait.record_duration(started.elapsed());
         queue
+    }
+
+    /// Whoever waits for a preparation has it make large steps without rests.
+    pub(super) fn hurry(&self, queue: &mut Queue) {
+        if queue.next_segment.is_coming() && !queue.is_segment_awaited {
+            queue.is_segment_awaited = true;
+            self.parts.preparation.wake_all();
+        }
     }
 
     /// Asks the background for the segment after the active one, if there is a background.
@@ -340,8 +351,11 @@ impl Commit {
         let number = queue.segment.number + 1;
         drop(queue);
         let _guard = PreparationGuard { commit: self, was_panicking: std::thread::panicking() };
-        let next = match self.parts.preparer.prepare(number) {
+        let pace = |done, took, total| self.pace_fill(done, took, total);
+        let next = match self.parts.preparer.prepare(number, &pace) {
             Ok(ready) => Next::Ready(ready),
+            // The close ends a preparation that is under way.
+            Err(failure) if failure.error.kind() == ErrorKind::Closed => Next::Failed(failure.error),
             Err(failure) => {
                 crate::observe::preparation_failed(&failure.error);
                 self.parts.metrics.preparation_failures.add(1);
@@ -351,8 +365,39 @@ impl Commit {
                 Next::Failed(failure.error)
             }
         };
-        self.queue.lock().next_segment = next;
+        let mut queue = self.queue.lock();
+        queue.next_segment = next;
+        queue.is_segment_awaited = false;
+        drop(queue);
         self.room.notify_all();
+    }
+
+    /// Decides on the next step of filling a segment, and rests before it while the filling is ahead of the appends: their writes go to the
+    /// same device. The segment is to be ready when two thirds of the active one are used.
+    fn pace_fill(&self, done: u64, took: Duration, total: u64) -> Step {
+        if self.parts.config.background == Background::Inline {
+            return Step::Urgent;
+        }
+        let seen = self.parts.preparation.count();
+        let queue = self.queue.lock();
+        if queue.is_closed {
+            return Step::GiveUp;
+        }
+        if queue.is_segment_awaited {
+            return Step::Urgent;
+        }
+        let used = queue.next_lsn.distance_from(queue.segment.base);
+        let room = queue.segment.limit.distance_from(queue.segment.base);
+        drop(queue);
+        // Neither product overflows: a segment has at most 2^30 bytes.
+        let (filled, needed) = (done * room, used * total);
+        if filled < needed && used > room / 16 {
+            return Step::Urgent;
+        }
+        if done > 0 && filled * 2 >= needed * 3 {
+            self.parts.preparation.wait(seen, Some(Instant::now() + took * FILL_REST));
+        }
+        Step::Gentle
     }
 
     /// Waits for the target; leads whenever nobody else does.

@@ -92,6 +92,8 @@ pub(crate) struct Queue {
     /// The segment the next record goes to, unless it has no room.
     pub(crate) segment: Arc<ActiveSegment>,
     pub(crate) next_segment: Next,
+    /// Somebody waits until the next segment is prepared.
+    pub(crate) is_segment_awaited: bool,
     /// Groups end where blocks do.
     pads_groups: bool,
     /// Somebody is writing a group.
@@ -113,6 +115,7 @@ impl Queue {
             next_lsn,
             segment,
             next_segment: Next::Missing,
+            is_segment_awaited: false,
             pads_groups,
             is_led: false,
             sync_to: Lsn::ZERO,

@@ -43,6 +43,9 @@ pub enum OpenMode {
     /// (`O_DIRECT | O_DSYNC`); the file must exist. [`io::ErrorKind::Unsupported`] or
     /// [`io::ErrorKind::InvalidInput`] where the file system refuses that.
     WriteDirect,
+    /// As [`OpenMode::WriteDirect`], but durable only after a sync (`O_DIRECT`): for work in the background that leaves the page cache
+    /// alone. A file system that does not offer it is asked for [`OpenMode::Write`] instead.
+    WriteDirectUnsynced,
 }
 
 /// An open directory. Names are single components, never paths.

@@ -128,7 +128,8 @@ mod platform {
                 OpenMode::Read => OFlags::RDONLY,
                 OpenMode::Write => OFlags::RDWR,
                 OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
-                OpenMode::WriteDirect => direct_flags()?,
+                OpenMode::WriteDirect => direct_flags()? | OFlags::DSYNC,
+                OpenMode::WriteDirectUnsynced => direct_flags()?,
             };
             Ok(Arc::new(RealFile(self.open_file(name, flags)?)))
         }
@@ -152,7 +153,7 @@ mod platform {
 
     #[cfg(target_os = "linux")]
     fn direct_flags() -> io::Result<OFlags> {
-        Ok(OFlags::WRONLY | OFlags::DIRECT | OFlags::DSYNC)
+        Ok(OFlags::WRONLY | OFlags::DIRECT)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -227,7 +228,9 @@ mod platform {
                 OpenMode::CreateNew => {
                     options.write(true).create_new(true);
                 }
-                OpenMode::WriteDirect => return Err(io::ErrorKind::Unsupported.into()),
+                OpenMode::WriteDirect | OpenMode::WriteDirectUnsynced => {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
             }
             Ok(Arc::new(RealFile(options.open(self.0.join(name))?)))
         }

@@ -13,6 +13,7 @@ use crate::control::{CleanEnd, Control};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
 use crate::fs::durable::{CommitError, LogDir, LogFile, Temp};
+use crate::gentle::Haste;
 use crate::lsn::Lsn;
 use crate::record::LogId;
 use crate::report::{CutReport, FoundState, RecoveryReport};
@@ -343,8 +344,10 @@ impl Apply<'_> {
     fn rewrite(&mut self, index: usize, new: SegmentHeader) -> Result<u32> {
         let ChainSegment { header, place, .. } = &self.survey.walk.chain[index];
         let file = place.open()?;
-        let replacement = match replacement(self.dir, &file, header, new) {
-            Err(error) if error.is_full() && self.free_trailing()? => replacement(self.dir, &file, header, new)?,
+        let replacement = match replacement(self.dir, &file, header, new, Haste::Full) {
+            Err(error) if error.is_full() && self.free_trailing()? => {
+                replacement(self.dir, &file, header, new, Haste::Full)?
+            }
             other => other?,
         };
         self.dir.commit(replacement.temp)?;

@@ -10,6 +10,7 @@ use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::{LogDir, Temp};
 use crate::fs::{FileSystem, OpenMode};
+use crate::gentle::Haste;
 use crate::opener::lock;
 use crate::recover::write_control;
 use crate::rewrite::{replacement_of_runs, write_again};
@@ -133,7 +134,7 @@ fn prepare(dir: &LogDir, write: &Write) -> Result<Temp> {
         }
         Content::Runs { source, old, runs } => {
             let source = dir.open_file(source, OpenMode::Read)?;
-            replacement_of_runs(dir, &source, old, write.header, runs).map(|replacement| replacement.temp)
+            replacement_of_runs(dir, &source, old, write.header, runs, Haste::Full).map(|replacement| replacement.temp)
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
 use crate::fs::durable::{LogDir, LogFile};
+use crate::gentle::{Haste, STEP_BYTES};
 use crate::lsn::Lsn;
 use crate::record::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::scan::{Flaw, Scanner, Step, Stop};
@@ -89,6 +90,12 @@ impl SegmentReader {
             read_bytes: READ_BYTES_FIRST,
             read_bytes_max: READ_BYTES_MAX,
         }
+    }
+
+    /// The same reader, reading in steps of the size that goes with the haste.
+    pub(crate) fn with_haste(self, haste: Haste) -> SegmentReader {
+        let read_bytes_max = if haste == Haste::Gentle { STEP_BYTES } else { READ_BYTES_MAX };
+        SegmentReader { read_bytes_max, ..self }
     }
 
     /// A reader that reads only as much as one frame needs.

@@ -125,7 +125,7 @@ impl File for SimFile {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.shared.call(&self.call(Operation::Read, offset, buf.len() as u64), |state, effect| {
-            if self.mode == OpenMode::WriteDirect {
+            if matches!(self.mode, OpenMode::WriteDirect | OpenMode::WriteDirectUnsynced) {
                 return Err(os(errno::EBADF));
             }
             let count = state.read(self.inode, buf, offset, effect)?;
@@ -138,8 +138,7 @@ impl File for SimFile {
             if self.mode == OpenMode::Read {
                 return Err(os(errno::EBADF));
             }
-            let direct = self.mode == OpenMode::WriteDirect;
-            let count = state.write(self.inode, buf, offset, direct, effect)?;
+            let count = state.write(self.inode, buf, offset, self.mode, effect)?;
             Ok((count, count as u64))
         })
     }

@@ -145,9 +145,12 @@ impl State {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
             OpenMode::CreateNew => self.volume.create_file(dir, name)?,
-            OpenMode::Read | OpenMode::Write | OpenMode::WriteDirect => self.volume.file_in(dir, name)?,
+            OpenMode::Read | OpenMode::Write | OpenMode::WriteDirect | OpenMode::WriteDirectUnsynced => {
+                self.volume.file_in(dir, name)?
+            }
         };
-        if mode == OpenMode::WriteDirect && !self.volume.config.direct_writes {
+        let is_direct = matches!(mode, OpenMode::WriteDirect | OpenMode::WriteDirectUnsynced);
+        if is_direct && !self.volume.config.direct_writes {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let descriptor = self.process.next_descriptor;
@@ -266,10 +269,12 @@ impl State {
         inode: InodeId,
         buf: &[u8],
         offset: u64,
-        direct: bool,
+        mode: OpenMode,
         effect: Option<Effect>,
     ) -> io::Result<usize> {
-        if direct && (!offset.is_multiple_of(SECTOR as u64) || !buf.len().is_multiple_of(SECTOR)) {
+        let direct = mode == OpenMode::WriteDirect;
+        let in_sectors = direct || mode == OpenMode::WriteDirectUnsynced;
+        if in_sectors && (!offset.is_multiple_of(SECTOR as u64) || !buf.len().is_multiple_of(SECTOR)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.interrupt()?;
@@ -277,10 +282,10 @@ impl State {
         let mut limit = match effect {
             Some(Effect::Short(limit)) => limit,
             Some(Effect::PartialError { bytes, .. }) => bytes,
-            _ if direct => buf.len(),
+            _ if in_sectors => buf.len(),
             _ => self.shorten(buf.len()),
         };
-        if direct {
+        if in_sectors {
             limit -= limit % SECTOR;
         }
         let count = self.room_for(inode, offset, limit.min(buf.len()), direct)?;

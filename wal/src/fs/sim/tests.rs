@@ -180,6 +180,19 @@ fn direct_writes_are_aligned_and_durable_when_they_return() {
 }
 
 #[test]
+fn unsynced_direct_writes_are_aligned_and_durable_after_a_sync() {
+    let (fs, _file) = with_file(&[1; SECTOR]);
+    let direct = root(&fs).open("a", OpenMode::WriteDirectUnsynced).unwrap();
+    assert_eq!(direct.write_at(&[3; SECTOR], 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    direct.write_at(&[3; SECTOR], 0).unwrap();
+    assert_eq!(lost(&fs).read_file("a").unwrap()[0], 1, "nothing was synced");
+    direct.sync_data().unwrap();
+    assert_eq!(lost(&fs).read_file("a").unwrap()[0], 3);
+    fs.configure(|config| config.direct_writes = false);
+    assert!(root(&fs).open("a", OpenMode::WriteDirectUnsynced).is_err());
+}
+
+#[test]
 fn a_flipped_bit_is_on_the_disk() {
     let (fs, file) = with_file(&[0, 0]);
     file.write_at(&[8], 0).unwrap();
