@@ -437,8 +437,6 @@ impl Commit {
         match queue.groups.iter_mut().find(|queued| queued.sequence == group) {
             Some(queued) => {
                 queued.candidates += 1;
-                // A group that its record waits in is synced with it: waiting for more than the mode gives is asking for it.
-                queued.wants_sync |= target.durability == Durability::Durable;
                 drop(queue);
                 self.wait_as_candidate(target, group)
             }
