@@ -95,29 +95,8 @@ impl Control {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_written_is_read_back_open_and_closed() {
-        let open = Control {
-            log_id: LogId([3; 16]),
-            sequence: 9,
-            start_segment: 2,
-            start: Lsn::new(8192),
-            opened_segment: 4,
-            witness: Lsn::new(9000),
-            checkpoint: Some(Lsn::new(8200)),
-            clean: None,
-            written_micros: 1,
-        };
-        let end = CleanEnd { segment: 4, lsn: Lsn::new(9000), checksum: 5 };
-        let closed = Control { clean: Some(end), checkpoint: None, ..open };
-        for control in [open, closed] {
-            assert_eq!(Control::decode(&control.encode()).ok(), Some(control));
-        }
-    }
-
-    #[test]
-    fn every_changed_bit_is_damage() {
-        let control = Control {
+    fn control() -> Control {
+        Control {
             log_id: LogId([3; 16]),
             sequence: 9,
             start_segment: 2,
@@ -127,12 +106,46 @@ mod tests {
             checkpoint: None,
             clean: None,
             written_micros: 1,
-        };
-        let block = control.encode();
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_open_and_closed() {
+        let open = Control { checkpoint: Some(Lsn::new(8200)), ..control() };
+        let end = CleanEnd { segment: 4, lsn: Lsn::new(9000), checksum: 5 };
+        let closed = Control { clean: Some(end), checkpoint: None, ..open };
+        for control in [open, closed] {
+            assert_eq!(Control::decode(&control.encode()).ok(), Some(control));
+        }
+    }
+
+    #[test]
+    fn every_changed_bit_is_damage() {
+        let block = control().encode();
         for bit in 0..block.len() * 8 {
             let mut damaged = block;
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(matches!(Control::decode(&damaged), Err(BlockError::Damaged(_))), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_longer_or_shorter_than_the_block_is_damage() {
+        let block = control().encode();
+        for bytes in [&[&block[..], &[0]].concat()[..], &block[..block.len() - 1], &[]] {
+            assert!(matches!(Control::decode(bytes), Err(BlockError::Damaged(_))), "{} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_state_that_does_not_exist_and_a_start_past_the_witness_are_damage() {
+        for state in [0, 3, 0xFF] {
+            let mut block = control().encode();
+            block[80] = state;
+            seal_block(&mut block);
+            assert!(matches!(Control::decode(&block), Err(BlockError::Damaged(_))), "state {state}");
+        }
+        let past = Control { start: Lsn::new(9008), ..control() };
+        assert!(matches!(Control::decode(&past.encode()), Err(BlockError::Damaged(_))));
     }
 }

@@ -369,4 +369,29 @@ mod tests {
         }
         assert_eq!(order.try_iter().collect::<Vec<_>>(), [64, 128]);
     }
+    #[test]
+    fn the_durable_mark_never_moves_back() {
+        let (marks, _receiver) = watermark();
+        marks.publish_written(Lsn::FIRST.advance(128));
+        marks.publish_durable(Lsn::FIRST.advance(128));
+        // A sync that began earlier may end later than one that covers more.
+        marks.publish_durable(Lsn::FIRST.advance(64));
+        assert_eq!(marks.durable(), Lsn::FIRST.advance(128));
+    }
+
+    #[test]
+    fn a_waker_may_poll_its_future_at_once() {
+        struct Polls(Arc<WakeSlot>);
+        impl std::task::Wake for Polls {
+            fn wake(self: Arc<Self>) {
+                self.0.set(Waker::noop());
+            }
+        }
+        let (marks, _receiver) = watermark();
+        let slot = Arc::new(WakeSlot::default());
+        slot.set(&Waker::from(Arc::new(Polls(Arc::clone(&slot)))));
+        marks.register(target(64, Durability::Written), Action::Wake(Arc::clone(&slot)));
+        marks.publish_written(Lsn::FIRST.advance(64));
+        assert!(slot.0.lock().is_some(), "the future left a waker again");
+    }
 }

@@ -172,9 +172,9 @@ fn fault_15_no_space_no_quota_and_a_file_too_large_are_typed_and_leave_nothing_p
     }
 }
 
-/// Files whose next write panics, once, if it is told to.
+/// Files, of which those whose name begins like this panic in their next write, once, if they are told to.
 #[derive(Debug)]
-struct Panicking<T>(T, Arc<AtomicBool>);
+struct Panicking<T>(T, &'static str, Arc<AtomicBool>);
 
 impl FileSystem for Panicking<SimFs> {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -182,7 +182,7 @@ impl FileSystem for Panicking<SimFs> {
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn Directory>> {
-        Ok(Arc::new(Panicking(self.0.open_dir(path)?, Arc::clone(&self.1))))
+        Ok(Arc::new(Panicking(self.0.open_dir(path)?, self.1, Arc::clone(&self.2))))
     }
 }
 
@@ -192,7 +192,8 @@ impl Directory for Panicking<Arc<dyn Directory>> {
     }
 
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(Panicking(self.0.open(name, mode)?, Arc::clone(&self.1))))
+        let panics = if name.starts_with(self.1) { Arc::clone(&self.2) } else { Arc::default() };
+        Ok(Arc::new(Panicking(self.0.open(name, mode)?, self.1, panics)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -222,7 +223,7 @@ impl File for Panicking<Arc<dyn File>> {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        assert!(!self.1.swap(false, Ordering::SeqCst), "this write panics, as the test wants it");
+        assert!(!self.2.swap(false, Ordering::SeqCst), "this write panics, as the test wants it");
         self.0.write_at(buf, offset)
     }
 
@@ -247,7 +248,8 @@ fn fault_17_a_leader_that_panics_leaves_its_followers_neither_waiting_nor_falsel
         let mut setup = setup(mode, BUFFERED);
         setup.config.background = background;
         let (fs, panics) = (SimFs::with_config(setup.sim.clone()), Arc::new(AtomicBool::new(false)));
-        let files = Arc::new(Panicking(fs.clone(), Arc::clone(&panics)));
+        // The thread that prepares the second segment writes whenever it likes, and its death is another fault.
+        let files = Arc::new(Panicking(fs.clone(), "0000000000000001.", Arc::clone(&panics)));
         let log = Wal::opener(setup.config.clone()).file_system(files).open(DIR).expect("a new log");
         log.append(b"kept").expect("an append");
         log.flush().expect("a flush");
@@ -267,5 +269,46 @@ fn fault_17_a_leader_that_panics_leaves_its_followers_neither_waiting_nor_falsel
         assert!(log.append(b"late").expect_err("the log is poisoned").is_poisoned());
         assert!(log.close().is_err(), "a poisoned log is not closed cleanly");
         assert_eq!(shown(&seen(&fs.kill(), &setup)), [b"kept"], "mode {mode}, {background:?}");
+    }
+}
+
+#[test]
+fn fault_17_the_death_of_who_prepares_a_segment_is_told_to_those_who_need_one() {
+    let watchdog = Watchdog::start();
+    for background in [Background::Inline, Background::Threads] {
+        watchdog.beat(|| format!("{background:?}"));
+        let mut setup = setup(SYNC, BUFFERED);
+        setup.config.background = background;
+        let fs = SimFs::with_config(setup.sim.clone());
+        let files = Arc::new(Panicking(fs.clone(), "0000000000000002.", Arc::new(AtomicBool::new(true))));
+        let log = Wal::opener(setup.config.clone()).file_system(files).open(DIR).expect("a new log");
+        let appender = log.clone();
+        let died = std::thread::spawn(move || (0..3).try_for_each(|_| appender.append(&[1; 3000]).map(drop))).join();
+        if let Ok(result) = died {
+            assert!(result.expect_err("there is no second segment").is_poisoned(), "{background:?}");
+        }
+        assert!(log.append(&[2; 3000]).expect_err("the log is poisoned").is_poisoned(), "{background:?}");
+    }
+}
+
+#[test]
+fn fault_17_the_death_of_who_changes_the_structure_poisons_because_nobody_knows_which_steps_were_made() {
+    type Change = fn(&Wal, wal::Lsn);
+    let changes: [(&str, Change); 4] = [
+        ("truncation", |log, lsn| drop(log.truncate_before(lsn))),
+        ("cut", |log, lsn| drop(log.truncate_after(lsn))),
+        ("checkpoint", |log, lsn| drop(log.declare_checkpoint(lsn))),
+        ("close", |log, _| drop(log.close())),
+    ];
+    for (what, change) in changes {
+        let setup = setup(SYNC, BUFFERED);
+        let (fs, panics) = (SimFs::with_config(setup.sim.clone()), Arc::new(AtomicBool::new(false)));
+        let files = Arc::new(Panicking(fs, "control.", Arc::clone(&panics)));
+        let log = Wal::opener(setup.config.clone()).file_system(files).open(DIR).expect("a new log");
+        let lsns: Vec<_> = (0..3).map(|_| log.append(&[1; 500]).expect("an append")).collect();
+        panics.store(true, Ordering::SeqCst);
+        let changing = log.clone();
+        assert!(std::thread::spawn(move || change(&changing, lsns[1])).join().is_err(), "the {what} dies");
+        assert!(log.append(b"late").expect_err("the log is poisoned").is_poisoned(), "{what}");
     }
 }

@@ -191,6 +191,31 @@ mod tests {
     }
 
     #[test]
+    fn a_right_checksum_makes_no_header_of_a_block_without_its_magic() {
+        let mut block = header().encode();
+        block[..8].copy_from_slice(b"\x89WLC\r\n\x1a\n");
+        seal_block(&mut block);
+        assert!(matches!(decode(&block), HeaderState::Damaged(_)));
+    }
+
+    #[test]
+    fn lsns_that_contradict_each_other_are_damage() {
+        let lsn = Lsn::new;
+        let contradictions = [
+            SegmentHeader { predecessor_end: lsn(8200), ..header() },
+            SegmentHeader { limit: lsn(8184), sealed_end: None, ..header() },
+            SegmentHeader { limit: Lsn::LIMIT.advance(8), sealed_end: None, ..header() },
+            SegmentHeader { base: lsn(8193), ..header() },
+            SegmentHeader { limit: lsn(16385), ..header() },
+            SegmentHeader { sealed_end: Some(lsn(8184)), ..header() },
+            SegmentHeader { sealed_end: Some(lsn(16392)), ..header() },
+        ];
+        for header in contradictions {
+            assert!(matches!(decode(&header.encode()), HeaderState::Damaged(_)), "{header:?}");
+        }
+    }
+
+    #[test]
     fn zeros_and_an_empty_file_are_blank() {
         assert_eq!(decode(&[0; BLOCK]), HeaderState::Blank);
         assert_eq!(decode(&[]), HeaderState::Blank);

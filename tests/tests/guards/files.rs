@@ -1,36 +1,15 @@
-//! Guards of the code that nothing else would miss: each test here fails if one check, one sync or one step is taken out, and was written
-//! because the rest of the suite did not notice that.
+//! Files, recovery, truncation.
 
 use std::sync::Arc;
 
 use wal::fs::sim::{CrashPlan, Effect, Fault, Operation, SyncFailure, errno};
 use wal::{Lsn, TruncatePolicy};
 use wal_tests::explore::{Limits, explore};
-use wal_tests::oracle::{Allowed, Death, frame_bytes};
+use wal_tests::oracle::{Death, frame_bytes};
 use wal_tests::recovery::{DIR, check_recovery, observe, open};
 use wal_tests::run::{Op, Run};
-use wal_tests::settings::{MODES, Setup};
 
-const SYNC: usize = 0;
-const BATCH: usize = 1;
-const NONE: usize = 2;
-const BUFFERED: u64 = 8;
-const NO_RECYCLING: u64 = 2;
-
-const FIRST: &str = "/log/0000000000000001.wal";
-const SECOND: &str = "/log/0000000000000002.wal";
-
-fn setup(mode: usize, variant: u64) -> Setup {
-    Setup::new(MODES[mode], variant)
-}
-
-fn allowed(run: &Run, death: Death) -> Allowed {
-    Allowed::between(&run.model, &run.model, death)
-}
-
-fn names(run: &Run) -> Vec<String> {
-    run.fs.names(DIR).expect("the log is there")
-}
+use super::{BATCH, BUFFERED, FIRST, NO_RECYCLING, NONE, SECOND, SYNC, allowed, names, setup};
 
 #[test]
 fn a_leftover_in_the_way_of_a_new_file_is_removed_first() {
@@ -316,6 +295,13 @@ fn forge(segment: &mut [u8], lsn: u64, change: impl FnOnce(&mut [u8])) {
     let covered = [&segment[16..48], &lsn.to_le_bytes(), &segment[at + 4..at + 24]].concat();
     let checksum = crc32c(&covered);
     segment[at..at + 4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Changes the header of a segment and makes its checksum right, as `specs/format.md` draws it.
+pub fn forge_header(segment: &mut [u8], change: impl FnOnce(&mut [u8])) {
+    change(&mut segment[..4092]);
+    let checksum = crc32c(&segment[..4092]);
+    segment[4092..4096].copy_from_slice(&checksum.to_le_bytes());
 }
 
 #[test]
