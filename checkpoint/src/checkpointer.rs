@@ -375,6 +375,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_checkpoint_is_hurried_for_those_who_wait_for_it_and_the_next_one_is_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = Wal::open(dir.path().join("log"), wal::Config::default()).expect("a log");
+        let checkpointer = Checkpointer::open(&RealFileSystem, dir.path(), log, 4096).expect("a checkpointer");
+        checkpointer.hurry();
+        for pace in [Pace::Fast, Pace::Spread(Duration::from_millis(1))] {
+            let report =
+                checkpointer.run(&Counted::default(), pace).expect("a checkpoint").expect("there is something to do");
+            let left = (checkpointer.hurries.load(Ordering::Relaxed), checkpointer.waiting.load(Ordering::Relaxed));
+            assert_eq!(left, (false, 0), "{pace:?}");
+            assert_eq!(report.sequence, checkpointer.sequence());
+            assert_eq!(report.redo_lsn, checkpointer.redo_lsn());
+        }
+        assert_eq!(checkpointer.sequence(), 2);
+    }
+
     fn ends_early(hurry: impl FnOnce(&Checkpointer)) {
         let dir = tempfile::tempdir().expect("a directory");
         let log = Wal::open(dir.path().join("log"), wal::Config::default()).expect("a log");

@@ -44,3 +44,49 @@ pub(crate) fn images(file: &PageFile) -> Result<BTreeMap<PageId, Vec<u8>>> {
     }
     Ok(images)
 }
+
+#[cfg(test)]
+mod tests {
+    use wal::Wal;
+    use wal::fs::RealFileSystem;
+    use wal::fs::durable::LogDir;
+
+    use super::*;
+    use crate::museum::Bugs;
+
+    const PAGE: usize = 4096;
+
+    #[test]
+    fn of_several_images_of_a_page_the_newest_counts_wherever_it_stands_and_none_of_a_spare_page() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = Wal::open(dir.path().join("log"), wal::Config::default()).expect("a log");
+        let lsns: Vec<Lsn> = (0..2).map(|_| log.append(b"change").expect("an append works")).collect();
+        let proof = LogDurable::everything(&log).expect("the log can be flushed");
+        let files = LogDir::open(&RealFileSystem, dir.path()).expect("the directory is there");
+        PageFile::create(&files, log.log_id(), &mut [vec![0; PAGE]]).expect("a page file");
+        let file = PageFile::open(&files, log.log_id(), PAGE, Bugs::default()).expect("it opens").expect("it is there");
+        let pages = file.pages().expect("its length is known");
+        let first = pages - SPARE_PAGES;
+        let image = |number: u64, lsn: Lsn| {
+            let mut bytes = vec![0; PAGE];
+            page::format_free(&mut bytes, PageId::new(number), PageId::NONE);
+            page::set_lsn(&mut bytes, lsn);
+            file.seal(&mut bytes);
+            bytes
+        };
+        let mut torn = image(7, lsns[1]);
+        torn[3000] = 1;
+        let spares = [
+            image(3, lsns[0]),
+            image(3, lsns[1]),
+            image(5, lsns[1]),
+            image(5, lsns[0]),
+            image(pages - 1, lsns[0]),
+            torn,
+        ];
+        file.write_images(PageId::new(first), &spares.concat(), &proof).expect("they can be written");
+        let found = images(&file).expect("they can be read");
+        let found: Vec<(u64, Lsn)> = found.iter().map(|(id, bytes)| (id.get(), page::lsn(bytes))).collect();
+        assert_eq!(found, [(3, lsns[1]), (5, lsns[1])]);
+    }
+}
