@@ -64,6 +64,33 @@ fn spare_writes(fs: &SimFs) -> usize {
 }
 
 #[test]
+fn the_spare_pages_are_there_before_the_disk_is_full_and_never_become_others() {
+    let fs = SimFs::new(1);
+    let store = open(&fs, &config(SyncMode::None)).expect("a new store opens");
+    let has_spares = |place: &str| {
+        let bytes = fs.read_file(format!("{DIR}/pages")).expect("the page file is there").len() as u64;
+        let stats = store.stats();
+        assert!(bytes >= (stats.page_count + SPARE_PAGES) * PAGE, "{place}: {bytes} bytes, {stats:?}");
+    };
+    fs.record_trace(true);
+    let entries: Vec<_> = (0..20_000).map(|number| (key(number), [7; 100])).collect();
+    store.bulk_load(entries).expect("the load works");
+    has_spares("a load");
+    // Past the end of what there is room for, a page or a few at a time.
+    for number in 20_000..45_000 {
+        store.put(key(number), [7; 100]).expect("a put works");
+        if number % 100 == 0 {
+            has_spares("puts");
+        }
+    }
+    store.put("long", vec![7; 30_000]).expect("a put works");
+    has_spares("a long value");
+    let is_declared =
+        |event: &wal::fs::sim::Event| event.operation == Operation::SetLen && event.path.ends_with("/pages");
+    assert!(!fs.take_trace().iter().any(is_declared), "room that is not written is not there on a full disk");
+}
+
+#[test]
 fn on_a_full_disk_reads_go_on_and_a_checkpoint_makes_room() {
     let watchdog = Watchdog::start();
     for seed in 0..4 {
