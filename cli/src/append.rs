@@ -21,6 +21,8 @@ pub(crate) fn run(args: &AppendArgs, ui: Ui) -> Result<Exit> {
     if let Some(bytes) = args.segment_size {
         config.segment_bytes_max = bytes;
     }
+    // Whoever looks on with `walctl top` sees more. A command that ends before that leaves no trace.
+    config.statistics_interval = Some(Duration::from_secs(1));
     let line_bytes_max = config.segment_bytes_max;
     // The input comes first, so that a wrong name does not leave an empty log behind.
     let input = open_input(&args.input)?;

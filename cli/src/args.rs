@@ -20,7 +20,7 @@ wrong, 3 the log is in use, 4 refused by a safety rail, 5 I/O error, 6 unknown f
 
 /// Append to, look at, verify, truncate and repair write-ahead logs.
 ///
-/// Data goes to standard output, words go to standard error. `dump`, `info`, `ls`, `stat` and `verify` take no lock, work on a log
+/// Data goes to standard output, words go to standard error. `dump`, `info`, `ls`, `stat`, `verify`, `top` and `checkpoint` take no lock, work on a log
 /// that is in use, and never change or create a file.
 #[derive(Debug, Parser)]
 #[command(name = "walctl", version, after_help = EXITS)]
@@ -199,9 +199,10 @@ Examples:
 
 {EXITS}"))]
     FsyncTest(FsyncTestArgs),
-    /// Watch a log that is being written, from its files alone.
+    /// Watch a log that is being written: rates, latencies, and what a recovery would cost.
     ///
-    /// The process that writes is not asked, so there are no latencies, and what is durable is seen late.
+    /// The files are read, without a lock. Latencies and what is durable right now are known to the process that writes; it offers them if it
+    /// was told to (`statistics_interval` in its settings; `walctl append` does). Without that, what is durable is seen late.
     #[command(after_help = format!("\
 Examples:
   walctl top orders

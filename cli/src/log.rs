@@ -105,6 +105,11 @@ impl Surveyed {
         !self.is_in_use && matches!(self.survey.outcome, Outcome::Cut { .. })
     }
 
+    /// The file in which the process that writes says what it does.
+    pub(crate) fn live_statistics(&self) -> Option<&str> {
+        self.survey.statistics.as_deref().filter(|_| self.is_in_use)
+    }
+
     /// The exit code of a command that only looks.
     pub(crate) fn exit(&self) -> Exit {
         match &self.survey.outcome {
@@ -161,7 +166,7 @@ fn view(dir: &Path, survey: &Survey, is_full: bool, is_in_use: bool) -> LogView 
         verdict,
         explanation,
         segments: survey.segments.iter().map(|segment| segment_view(segment, survey.witness_lsn, is_in_use)).collect(),
-        leftovers: leftovers(survey),
+        leftovers: leftovers(survey, is_in_use),
     }
 }
 
@@ -262,11 +267,15 @@ fn segment_view(segment: &SegmentInfo, witness: Lsn, is_in_use: bool) -> Segment
     }
 }
 
-fn leftovers(survey: &Survey) -> Vec<LeftoverView> {
+fn leftovers(survey: &Survey, is_in_use: bool) -> Vec<LeftoverView> {
     let with = |files: &[String], fate| -> Vec<LeftoverView> {
         files.iter().map(|file| LeftoverView { file: file.clone(), fate }).collect()
     };
     let mut leftovers = with(&survey.sweepable, "removed by the next open");
+    let statistics = survey.statistics.as_slice();
+    if !is_in_use {
+        leftovers.extend(with(statistics, "removed by the next open: what a process said of itself that has ended"));
+    }
     leftovers.extend(with(&survey.stranded, "kept: the file it was to replace is missing"));
     leftovers.extend(with(&survey.quarantines, "kept: what a repair or a cut removed"));
     leftovers.extend(with(&survey.foreign, "foreign: left alone"));

@@ -33,7 +33,7 @@ struct Files<'a> {
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs, ui: Ui) -> Result<Exit> {
     let surveyed = look(&args.dir, Depth::Tail, ui, 1)?;
-    let files = files(&surveyed.view);
+    let files = files(&surveyed.view, surveyed.live_statistics());
     let mut out = Out::new();
     if ui.format == Format::Jsonl {
         files.iter().try_for_each(|file| out.json("file", file))?;
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &InspectArgs, ui: Ui) -> Result<Exit> {
     surveyed.failure().map_or(Ok(Exit::Fine), Err)
 }
 
-fn files(view: &LogView) -> Vec<FileView<'_>> {
+fn files<'a>(view: &'a LogView, statistics: Option<&'a str>) -> Vec<FileView<'a>> {
     let segments = view.segments.iter().map(|segment| FileView {
         file: &segment.file,
         what: segment.state,
@@ -56,9 +56,11 @@ fn files(view: &LogView) -> Vec<FileView<'_>> {
         created_micros: segment.created_micros,
         damage: segment.damage.as_ref().map(|damage| damage.kind),
     });
-    let leftovers = view.leftovers.iter().map(|leftover| FileView {
-        file: &leftover.file,
-        what: leftover.fate,
+    let leftovers = view.leftovers.iter().map(|leftover| (leftover.file.as_str(), leftover.fate));
+    let others = leftovers.chain(statistics.map(|file| (file, "what the process that writes says of itself")));
+    let others = others.map(|(file, what)| FileView {
+        file,
+        what,
         bytes: None,
         segment: None,
         epoch: None,
@@ -67,7 +69,7 @@ fn files(view: &LogView) -> Vec<FileView<'_>> {
         created_micros: None,
         damage: None,
     });
-    segments.chain(leftovers).collect()
+    segments.chain(others).collect()
 }
 
 fn table(files: &[FileView<'_>]) -> Table {

@@ -85,6 +85,11 @@ pub struct Config {
     pub first_lsn: Lsn,
     /// Who runs the background work. Default: [`Background::Threads`].
     pub background: Background,
+    /// How often the log writes what [`Wal::stats`](crate::Wal::stats) says, and what happened since the last time, to the file `wal-statistics`
+    /// in its directory, for `walctl top` and [`inspect::statistics`](crate::inspect::statistics); from 10 milliseconds to an hour. With
+    /// [`Background::Threads`] a thread of its own does. The file is never synced, and a failure to write it is counted and harms nothing.
+    /// Default: never.
+    pub statistics_interval: Option<Duration>,
 }
 
 impl Default for Config {
@@ -104,6 +109,7 @@ impl Default for Config {
             create: true,
             first_lsn: Lsn::FIRST,
             background: Background::Threads,
+            statistics_interval: None,
         }
     }
 }
@@ -143,6 +149,13 @@ impl Config {
                 "first_lsn is {}, it must be a multiple of 8, at least {} and below 2^63",
                 self.first_lsn,
                 Lsn::FIRST
+            ));
+        }
+        if let Some(interval) = self.statistics_interval
+            && !(Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&interval)
+        {
+            return invalid(format!(
+                "statistics_interval is {interval:?}, it must be from 10 milliseconds to one hour"
             ));
         }
         if let SyncMode::Batch { delay, bytes } = self.sync_mode

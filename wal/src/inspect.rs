@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::FileSystem;
 use crate::fs::durable::LogDir;
+use crate::fs::{FileSystem, OpenMode};
 use crate::lsn::Lsn;
 use crate::record::{FRAME_HEADER_BYTES, LogId, decode_header, header_checksums, payload_checksum};
 use crate::recover::decide::{CutReason, Decision, damage, decide};
@@ -16,6 +16,8 @@ use crate::report::Progress;
 use crate::scan::{Flaw, Stop};
 use crate::segment::header::HeaderState;
 use crate::segment::name;
+use crate::statistics::FILE_BYTES;
+pub use crate::statistics::{Recent, Statistics};
 
 /// How much a survey reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,6 +222,8 @@ pub struct Survey {
     pub stranded: Vec<String>,
     /// Directories in which a repair or a cut kept what it removed.
     pub quarantines: Vec<String>,
+    /// The name of the [statistics file](statistics), if there is one. It is no part of the log, and the next open removes it.
+    pub statistics: Option<String>,
     /// Names that do not belong to a log.
     pub foreign: Vec<String>,
     /// What an open would find.
@@ -328,6 +332,8 @@ fn describe(raw: &Raw, decision: Decision) -> Survey {
     segments
         .extend(raw.below_start.iter().map(|&number| SegmentInfo { state: SegmentState::Void, ..blank(number, 0) }));
     segments.sort_by_key(|segment| segment.number);
+    let (statistics, sweepable): (Vec<String>, Vec<String>) =
+        raw.sweepable.iter().cloned().partition(|name| name == name::STATISTICS);
     let (quarantines, foreign) = raw.foreign.iter().cloned().partition(|name| name::is_quarantine(name));
     Survey {
         start_lsn: control.as_ref().map_or(Lsn::ZERO, |control| control.start_lsn),
@@ -338,7 +344,8 @@ fn describe(raw: &Raw, decision: Decision) -> Survey {
         witness_lsn: raw.witness,
         witness: witness_place(raw),
         scanned_bytes: raw.scanned_bytes,
-        sweepable: raw.sweepable.clone(),
+        sweepable,
+        statistics: statistics.into_iter().next(),
         stranded: raw.stranded.clone(),
         quarantines,
         foreign,
@@ -504,6 +511,43 @@ pub struct LogEnd {
     pub witness_lsn: Lsn,
     /// Whether the log was closed cleanly.
     pub is_closed: bool,
+}
+
+/// The statistics file of a log, as it was found.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum StatisticsFile {
+    /// There is none: the process that writes the log does not offer its statistics, or nobody writes it.
+    Absent,
+    /// It is damaged, of another version, or was being written whenever it was read. The words say which.
+    Unreadable(String),
+    /// What a process said. Whether it still runs, and still writes this log, is not known from the file alone: the log must be in use, and
+    /// [`Statistics::written_micros`] not much longer ago than [`Statistics::interval`].
+    Valid(Box<Statistics>),
+}
+
+/// Reads the statistics file of the log in `dir`, which a writing process offers if it was told to
+/// ([`Config::statistics_interval`](crate::Config::statistics_interval)).
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] if there is no directory, [`ErrorKind::Io`]. What is wrong with the file itself is part of the result.
+pub fn statistics(fs: &dyn FileSystem, dir: impl AsRef<Path>) -> Result<StatisticsFile> {
+    /// The writer may be in the middle of writing it, which takes a moment.
+    const LOOKS_MAX: usize = 5;
+    let dir = LogDir::open(fs, dir.as_ref())?;
+    let mut found = StatisticsFile::Absent;
+    for _ in 0..LOOKS_MAX {
+        let Some(file) = dir.find_file(name::STATISTICS, OpenMode::Read)? else { return Ok(StatisticsFile::Absent) };
+        // One byte more, so that a longer file is seen to be longer.
+        let mut bytes = [0; FILE_BYTES + 1];
+        let read = file.read_at(&mut bytes, 0)?;
+        match Statistics::decode(&bytes[..read]) {
+            Ok(statistics) => return Ok(StatisticsFile::Valid(Box::new(statistics))),
+            Err(why) => found = StatisticsFile::Unreadable(why),
+        }
+    }
+    Ok(found)
 }
 
 /// The highest LSN below which something on disk proves that everything was synced.

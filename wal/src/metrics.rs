@@ -37,15 +37,11 @@ impl Distribution {
     }
 
     fn summary(&self) -> Summary {
-        let histogram = self.histogram.lock();
-        Summary {
-            count: histogram.len(),
-            mean: histogram.mean(),
-            p50: histogram.value_at_quantile(0.5),
-            p99: histogram.value_at_quantile(0.99),
-            p999: histogram.value_at_quantile(0.999),
-            max: histogram.max(),
-        }
+        Summary::of(&self.histogram.lock())
+    }
+
+    fn histogram(&self) -> Histogram<u64> {
+        self.histogram.lock().clone()
     }
 }
 
@@ -82,6 +78,7 @@ pub(crate) struct Metrics {
     pub(crate) segments_removed: Counter,
     pub(crate) preparation_failures: Counter,
     pub(crate) full_refusals: Counter,
+    pub(crate) statistics_failures: Counter,
     pub(crate) append: Distribution,
     pub(crate) sync: Distribution,
     pub(crate) write: Distribution,
@@ -105,6 +102,7 @@ impl Default for Metrics {
             segments_removed: Counter::default(),
             preparation_failures: Counter::default(),
             full_refusals: Counter::default(),
+            statistics_failures: Counter::default(),
             append: Distribution::new("wal.append_nanos"),
             sync: Distribution::new("wal.sync_nanos"),
             write: Distribution::new("wal.write_nanos"),
@@ -134,6 +132,19 @@ pub struct Summary {
     pub max: u64,
 }
 
+impl Summary {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Summary {
+        Summary {
+            count: histogram.len(),
+            mean: histogram.mean(),
+            p50: histogram.value_at_quantile(0.5),
+            p99: histogram.value_at_quantile(0.99),
+            p999: histogram.value_at_quantile(0.999),
+            max: histogram.max(),
+        }
+    }
+}
+
 /// What a log has done since it was opened. Durations are in nanoseconds, two digits are significant.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -161,6 +172,8 @@ pub struct Stats {
     pub preparation_failures: u64,
     /// Appends refused because the disk is full.
     pub full_refusals: u64,
+    /// Failed attempts to write the statistics file. They harm nobody but those who look at it.
+    pub statistics_failures: u64,
     /// Start of the log: no record is below it.
     pub start_lsn: Lsn,
     /// End of what is written.
@@ -186,6 +199,11 @@ pub struct Stats {
 }
 
 impl Metrics {
+    /// The distributions of appends, syncs, records in a group and bytes in a group, as they are now.
+    pub(crate) fn distributions(&self) -> [Histogram<u64>; 4] {
+        [&self.append, &self.sync, &self.group_records, &self.group_bytes].map(Distribution::histogram)
+    }
+
     /// All counters and distributions; the places in the log are for the caller to fill in.
     pub(crate) fn stats(&self) -> Stats {
         Stats {
@@ -200,6 +218,7 @@ impl Metrics {
             segments_removed: self.segments_removed.get(),
             preparation_failures: self.preparation_failures.get(),
             full_refusals: self.full_refusals.get(),
+            statistics_failures: self.statistics_failures.get(),
             append: self.append.summary(),
             sync: self.sync.summary(),
             write: self.write.summary(),

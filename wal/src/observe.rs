@@ -28,6 +28,11 @@ pub(crate) fn preparation_failed(error: &Error) {
     event!(warn, error = error.to_string(), "segment preparation failed");
 }
 
+/// The statistics file could not be written.
+pub(crate) fn statistics_failed(error: &Error) {
+    event!(warn, error = error.to_string(), "statistics not written");
+}
+
 /// A log was opened.
 pub(crate) fn opened(start: Lsn, end: Lsn, decision: &'static str) {
     event!(info, start = start.get(), end = end.get(), decision = decision, "log opened");

@@ -15,6 +15,7 @@ use crate::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::museum::Bugs;
 use crate::prepare::Preparer;
+use crate::publish::Publisher;
 use crate::record::LogId;
 use crate::recover::recover;
 use crate::report::{FoundState, Progress};
@@ -34,6 +35,7 @@ pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
     background: Mutex<Option<JoinHandle<()>>>,
     preparation: Mutex<Option<JoinHandle<()>>>,
+    statistics: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Opens a log with more than its settings: another file system or clock, a progress callback.
@@ -156,6 +158,7 @@ impl Opener {
             preparation: Arc::clone(&preparation),
         };
         let commit = Commit::new(parts, marks, active, recovered.next_lsn, recovered.last_checksum)?;
+        let publisher = Publisher::new(&*self.clock);
         let shared = Arc::new(Shared {
             dir,
             config,
@@ -176,10 +179,16 @@ impl Opener {
             holds: Mutex::new(Holds::default()),
             background,
             preparation,
+            publisher,
             is_stopping: AtomicBool::new(false),
             callbacks,
         });
-        let handle = Handle { shared, background: Mutex::default(), preparation: Mutex::default() };
+        let handle = Handle {
+            shared,
+            background: Mutex::default(),
+            preparation: Mutex::default(),
+            statistics: Mutex::default(),
+        };
         if handle.shared.config.background == Background::Threads {
             handle.start_threads()?;
         }
@@ -213,6 +222,18 @@ fn choose_write_path(
     if direct.probe_direct(end)? { Ok((direct, true)) } else { Ok((active, false)) }
 }
 
+fn publish_until_stopped(shared: &Shared) {
+    let Some(interval) = shared.config.statistics_interval else { return };
+    loop {
+        let seen = shared.publisher.event.count();
+        if shared.is_stopping() {
+            return;
+        }
+        shared.publish_if_due();
+        shared.publisher.event.wait(seen, Some(shared.publisher.deadline(&*shared.clock, interval)));
+    }
+}
+
 impl Handle {
     fn start_threads(&self) -> Result<()> {
         let background = self.spawn("wal-background", |shared| {
@@ -238,6 +259,9 @@ impl Handle {
             }
         })?;
         *self.preparation.lock() = Some(preparation);
+        if self.shared.config.statistics_interval.is_some() {
+            *self.statistics.lock() = Some(self.spawn("wal-statistics", publish_until_stopped)?);
+        }
         Ok(())
     }
 
@@ -260,8 +284,19 @@ impl Handle {
         }
     }
 
+    /// That this thread panicked harms nobody but those who look at the file.
+    fn join_statistics(&self) {
+        if self.statistics.lock().take().is_some_and(|handle| handle.join().is_err()) {
+            self.shared.metrics.statistics_failures.add(1);
+        }
+    }
+
     pub(crate) fn close(&self) -> Result<()> {
-        self.shared.close(|| self.join(&self.background), || self.join(&self.preparation))
+        let join_background = || {
+            self.join_statistics();
+            self.join(&self.background);
+        };
+        self.shared.close(join_background, || self.join(&self.preparation))
     }
 }
 

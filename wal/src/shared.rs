@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::commit::Commit;
@@ -13,14 +14,16 @@ use crate::fs::durable::{LogDir, Temp};
 use crate::fs::{LockGuard, OpenMode};
 use crate::gentle::Haste;
 use crate::lsn::Lsn;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Stats};
 use crate::prepare::Preparer;
+use crate::publish::Publisher;
 use crate::record::LogId;
 use crate::recover::{create_reserve, write_control};
 use crate::report::RecoveryReport;
 use crate::segment::chain::Chain;
 use crate::segment::header::HEADER_BYTES;
 use crate::segment::name;
+use crate::statistics::Statistics;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::watermark::Callback;
@@ -54,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) holds: Mutex<Holds>,
     pub(crate) background: Arc<Event>,
     pub(crate) preparation: Arc<Event>,
+    pub(crate) publisher: Publisher,
     pub(crate) is_stopping: AtomicBool,
     pub(crate) callbacks: crossbeam_channel::Receiver<(Callback, Result<()>)>,
 }
@@ -194,12 +198,64 @@ impl Shared {
         }
     }
 
+    /// What the log has done since it was opened.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            start_lsn: self.chain.start(),
+            written_lsn: self.commit.marks.written(),
+            durable_lsn: self.commit.marks.durable(),
+            segments: self.chain.len(),
+            ..self.metrics.stats()
+        }
+    }
+
+    /// Writes the statistics file if the settings ask for that and it is due.
+    pub(crate) fn publish_if_due(&self) {
+        if let Some(interval) = self.config.statistics_interval
+            && self.publisher.is_due(&*self.clock, interval)
+        {
+            self.publish(interval, self.commit.marks.poison());
+        }
+    }
+
+    /// Writes the statistics file. A failure is counted, and is no failure of the log.
+    fn publish(&self, interval: Duration, failure: Option<Error>) {
+        let gather = || Statistics {
+            interval,
+            sync_mode: self.config.sync_mode,
+            is_direct: self.is_direct,
+            next_lsn: self.commit.next_lsn(),
+            oldest_hold: self.holds.lock().oldest().map(|(_, lsn)| lsn),
+            failure: failure.map(|error| error.to_string()),
+            total: self.stats(),
+            ..Statistics::new(self.log_id)
+        };
+        self.count_failure(self.publisher.publish(&self.dir, &*self.clock, &self.metrics, gather));
+    }
+
+    /// Ends the statistics file with the log. After a failure it stays, because it says what failed.
+    fn end_statistics(&self, result: &Result<()>) {
+        let Some(interval) = self.config.statistics_interval else { return };
+        if let Err(error) = result {
+            self.publish(interval, Some(error.clone()));
+        }
+        self.count_failure(self.publisher.end(&self.dir, result.is_err()));
+    }
+
+    fn count_failure(&self, result: Result<()>) {
+        if let Err(error) = result {
+            crate::observe::statistics_failed(&error);
+            self.metrics.statistics_failures.add(1);
+        }
+    }
+
     /// Ends the log: drains the queue, syncs, cuts the unused space off, leaves the mark of a clean close, releases the lock.
     /// The two closures join the background thread and the one that prepares segments. Whatever fails, the log is closed
     /// afterwards; without the mark the next open recovers.
     pub(crate) fn close(&self, join_background: impl FnOnce(), join_preparation: impl FnOnce()) -> Result<()> {
         self.is_stopping.store(true, Ordering::SeqCst);
         self.background.wake_all();
+        self.publisher.event.wake_all();
         // Before any lock is taken, and while segments are still prepared: a callback may be using the log.
         join_background();
         let mut structure = self.structure.lock();
@@ -214,6 +270,9 @@ impl Shared {
         join_preparation();
         structure.is_closed = true;
         let result = settled.and_then(|()| self.leave_clean(&mut structure));
+        if result.is_err() {
+            self.end_statistics(&result);
+        }
         structure.lock = None;
         drop(structure);
         drop(paused);
@@ -247,6 +306,7 @@ impl Shared {
             self.dir.remove(&name::segment(number))?;
         }
         self.preparer.drop_recycled()?;
+        self.end_statistics(&Ok(()));
         // The removals are durable before the mark is: a closed log has nothing beside its segments.
         self.dir.sync()?;
         let clean = crate::control::CleanEnd { segment: active.number, lsn: end, checksum };

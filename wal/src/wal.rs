@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::append::{AppendOptions, Batch, BatchLsns, batch_inputs, input};
 use crate::commit::Demand;
-use crate::config::Config;
+use crate::config::{Background, Config};
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::Follower;
 use crate::hold::{Hold, HoldInfo};
@@ -223,6 +223,9 @@ impl Wal {
     pub fn poll(&self) -> Result<()> {
         let result = self.shared().commit.poll();
         self.shared().run_callbacks();
+        if self.config().background == Background::Inline {
+            self.shared().publish_if_due();
+        }
         result
     }
 
@@ -352,14 +355,7 @@ impl Wal {
 
     /// What the log has done since it was opened. Stops nothing.
     pub fn stats(&self) -> Stats {
-        let shared = self.shared();
-        Stats {
-            start_lsn: self.start_lsn(),
-            written_lsn: self.written_lsn(),
-            durable_lsn: self.durable_lsn(),
-            segments: shared.chain.len(),
-            ..shared.metrics.stats()
-        }
+        self.shared().stats()
     }
 
     /// Closes the log for all clones of this handle: everything is made durable, unused space is given back, and a mark is left so

@@ -16,6 +16,7 @@ mod load;
 mod lock;
 mod open;
 mod read;
+mod statistics;
 mod tickets;
 mod truncate;
 mod truncate_live;

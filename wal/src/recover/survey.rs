@@ -345,6 +345,8 @@ impl Survey {
         for file_name in names {
             match file_name {
                 FileName::Prepare(number) => self.sweepable.push(name::prepare(*number)),
+                // Of a process that has ended, if whoever asks holds the lock.
+                FileName::Statistics => self.sweepable.push(name::STATISTICS.to_owned()),
                 FileName::Recycle(number) => self.sweepable.push(name::recycle(*number)),
                 FileName::SegmentTemp(number) => {
                     let temp = name::temp(&name::segment(*number));

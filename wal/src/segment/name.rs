@@ -6,6 +6,8 @@ pub(crate) const LOCK: &str = "lock";
 pub(crate) const CONTROL: &str = "control";
 /// The file that is given up when truncation finds the disk full.
 pub(crate) const RESERVE: &str = "reserve";
+/// What the writing process says of itself. It is no part of the log.
+pub(crate) const STATISTICS: &str = "wal-statistics";
 
 /// What a repair did, in the quarantine that it made.
 pub(crate) const REPORT: &str = "report.txt";
@@ -23,6 +25,7 @@ pub(crate) enum FileName {
     Lock,
     Control,
     Reserve,
+    Statistics,
     Segment(u64),
     /// A segment being made ready; it holds no record.
     Prepare(u64),
@@ -72,6 +75,7 @@ pub(crate) fn parse(name: &str) -> FileName {
         LOCK => return FileName::Lock,
         CONTROL => return FileName::Control,
         RESERVE => return FileName::Reserve,
+        STATISTICS => return FileName::Statistics,
         _ => {}
     }
     if name.strip_suffix(TEMP_SUFFIX) == Some(CONTROL) {

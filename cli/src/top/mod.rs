@@ -1,7 +1,10 @@
 //! `walctl top`: a log that is being written, watched from outside.
 //!
-//! Everything here is read from the files, without a lock; the process that writes is not asked. So there are no latencies. What is durable is seen late: a
-//! record is known to be durable once a later write says so.
+//! The files are read, without a lock. From them alone, what is durable is seen late: a record is known to be durable once a later write says so.
+//! A process that writes may offer its statistics, and then they tell latencies, groups, and what is not durable yet.
+
+mod offered;
+mod show;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -17,9 +20,11 @@ use wal::{ErrorKind, LogReader, Lsn};
 use crate::args::Format;
 use crate::failure::{Exit, Failure, Result};
 use crate::log::{is_in_use, is_of_the_log};
-use crate::output::{Out, fields};
-use crate::size::{parse_duration, show_bytes};
-use crate::ui::{GOOD, Ui, WARNING, paint};
+use crate::output::Out;
+use crate::size::parse_duration;
+use crate::ui::Ui;
+
+use offered::OfferedView;
 
 /// `walctl top`.
 #[derive(Debug, Args)]
@@ -52,6 +57,9 @@ struct View {
     file_bytes: u64,
     recovery_bytes: u64,
     recovery_millis: f64,
+    checkpoint_lsn: Option<String>,
+    replay_bytes: u64,
+    statistics: OfferedView,
 }
 
 /// What was read since the last look.
@@ -65,6 +73,9 @@ struct Read {
 
 /// Runs the command.
 pub(crate) fn run(args: &TopArgs, ui: Ui) -> Result<Exit> {
+    if args.interval.is_zero() {
+        return Err(Failure::usage("--interval must be above 0"));
+    }
     let (_, first) = look(args)?;
     let (mut position, mut last_segment) = (first.end_lsn, last_segment(&first));
     let mut rotations = 0;
@@ -81,34 +92,37 @@ pub(crate) fn run(args: &TopArgs, ui: Ui) -> Result<Exit> {
         looked = Instant::now();
         rotations += self::last_segment(&survey).saturating_sub(last_segment);
         last_segment = self::last_segment(&survey);
+        let end = position.max(survey.end_lsn);
+        let witnessed = survey.witness_lsn.max(read.witness);
+        let checkpoint = survey.control.as_ref().and_then(|control| control.checkpoint_lsn);
+        let offered = offered::look(&args.dir, &survey)?;
         let view = View {
             path: args.dir.display().to_string(),
             in_use: is_in_use(&args.dir),
             start_lsn: survey.start_lsn.to_string(),
-            end_lsn: position.max(survey.end_lsn).to_string(),
-            witnessed_lsn: survey.witness_lsn.max(read.witness).to_string(),
-            unwitnessed_bytes: distance(position.max(survey.end_lsn), survey.witness_lsn.max(read.witness)),
+            end_lsn: end.to_string(),
+            witnessed_lsn: witnessed.to_string(),
+            unwitnessed_bytes: end.distance_from(witnessed),
             records_per_second: read.records as f64 / seconds,
-            bytes_per_second: distance(position, from) as f64 / seconds,
+            bytes_per_second: position.distance_from(from) as f64 / seconds,
             records_per_sync: (read.syncs > 0).then(|| read.records as f64 / read.syncs as f64),
             segments: survey.segments.iter().filter(|segment| is_of_the_log(segment)).count() as u64,
             rotations,
             file_bytes: survey.segments.iter().map(|segment| segment.file_bytes).sum(),
             recovery_bytes: survey.scanned_bytes,
             recovery_millis: duration.as_secs_f64() * 1e3,
+            checkpoint_lsn: checkpoint.map(|lsn| lsn.to_string()),
+            replay_bytes: end.distance_from(checkpoint.unwrap_or_default().max(survey.start_lsn)),
+            statistics: offered.view(),
         };
         match ui.format {
-            Format::Table => show(&mut out, &view, is_screen)?,
+            Format::Table => show::show(&mut out, &view, &offered, is_screen)?,
             Format::Json | Format::Jsonl => out.json("top", &view)?,
         }
         out.finish()?;
         left -= 1;
     }
     Ok(Exit::Fine)
-}
-
-fn distance(to: Lsn, from: Lsn) -> u64 {
-    to.get().saturating_sub(from.get())
 }
 
 fn last_segment(survey: &Survey) -> u64 {
@@ -150,50 +164,4 @@ fn read(args: &TopArgs, position: &mut Lsn) -> Result<Read> {
             Ok(None) | Err(_) => return Ok(read),
         }
     }
-}
-
-fn show(out: &mut Out, view: &View, is_screen: bool) -> Result<()> {
-    if is_screen {
-        // To the upper left corner, and nothing below.
-        out.text("\x1b[H\x1b[J")?;
-    }
-    let state = if view.in_use { paint(GOOD, "in use") } else { paint(WARNING, "nobody writes it") };
-    fields(
-        out,
-        &[
-            ("log", format!("{}, {state}", view.path)),
-            ("LSN", format!("{} to {}", view.start_lsn, view.end_lsn)),
-            (
-                "records",
-                format!("{:.0}/s, {}/s of log", view.records_per_second, show_bytes(view.bytes_per_second as u64)),
-            ),
-            (
-                "a sync",
-                view.records_per_sync
-                    .map_or("none was seen".to_owned(), |records| format!("for every {records:.1} records")),
-            ),
-            (
-                "not witnessed",
-                format!(
-                    "{} behind LSN {}; durable or not, nothing on disk says so yet",
-                    show_bytes(view.unwitnessed_bytes),
-                    view.witnessed_lsn
-                ),
-            ),
-            (
-                "segments",
-                format!("{}, {} in all, {} rotations seen", view.segments, show_bytes(view.file_bytes), view.rotations),
-            ),
-            (
-                "recovery",
-                format!(
-                    "an open after a crash now reads {} first; here that took {:.1} ms",
-                    show_bytes(view.recovery_bytes),
-                    view.recovery_millis
-                ),
-            ),
-            ("latencies", "not on disk: ask the process that writes for `Wal::stats`".to_owned()),
-        ],
-    )?;
-    if is_screen { Ok(()) } else { out.line(format_args!("")) }
 }
