@@ -273,7 +273,8 @@ pub fn survey_with_threads(
 /// Surveys and decides. A writer in another process may have gone on between two reads, which can look like damage or like a hole; what is
 /// really there is still in the same place when looked at again.
 fn settled(dir: &LogDir, reach: Reach, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<(Raw, Decision)> {
-    const LOOKS_MAX: usize = 5;
+    // What differs each time is no damage, so it is looked at more often than damage would need.
+    const LOOKS_MAX: usize = 20;
     let mut last: Option<String> = None;
     for look in 1.. {
         let raw = match survey_dir(dir, reach, progress) {

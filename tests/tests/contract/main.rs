@@ -14,6 +14,7 @@ mod fixed_bytes;
 mod foreign;
 mod load;
 mod lock;
+mod observed;
 mod open;
 mod read;
 mod statistics;

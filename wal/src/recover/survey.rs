@@ -473,31 +473,49 @@ fn scan_segment(segment: &ChainSegment) -> Result<Scan> {
         valid_after: 0,
     };
     let file = segment.place.open()?;
-    let mut reader = SegmentReader::new(file.clone(), header, header.base, end);
     let mut records = 0;
+    let mut suspect = None;
+    loop {
+        let mut reader = SegmentReader::new(file.clone(), header, scan.stop_lsn, end);
+        follow(&mut reader, &mut scan, &mut records)?;
+        if suspect == Some(scan.stop_lsn) {
+            return Ok(scan);
+        }
+        scan.valid_after = 0;
+        if scan.stop == Stop::AtEnd {
+            return Ok(scan);
+        }
+        let from = header.offset_of(scan.stop_lsn) + FRAME_ALIGN as u64;
+        let lsn = scan.stop_lsn.advance(FRAME_ALIGN as u64);
+        let beyond = search(&file, header.identity(), lsn, from, segment.file_bytes)?;
+        scan.valid_after = beyond.valid;
+        scan.witness = scan.witness.max(beyond.witness);
+        if beyond.witness == Lsn::ZERO {
+            return Ok(scan);
+        }
+        // A writer may have gone on between the two reads. Damage is still there when it is looked at after what is behind it.
+        suspect = Some(scan.stop_lsn);
+    }
+}
+
+/// Follows the frames from where the scan stands to where they stop.
+fn follow(reader: &mut SegmentReader, scan: &mut Scan, records: &mut u64) -> Result<()> {
     scan.stop = loop {
         match reader.next()? {
             Found::Frame(frame) => {
                 scan.witness = scan.witness.max(frame.header.witness);
-                records += u64::from(!frame.header.record_type.is_system());
+                *records += u64::from(!frame.header.record_type.is_system());
                 if !frame.header.continues {
                     scan.batch_end = frame.end();
                     scan.last_checksum = frame.header.checksum;
-                    scan.records = records;
+                    scan.records = *records;
                 }
             }
             Found::Stop(stop) => break stop,
         }
     };
     scan.stop_lsn = reader.lsn();
-    if scan.stop != Stop::AtEnd {
-        let from = header.offset_of(scan.stop_lsn) + FRAME_ALIGN as u64;
-        let lsn = scan.stop_lsn.advance(FRAME_ALIGN as u64);
-        let beyond = search(&file, header.identity(), lsn, from, segment.file_bytes)?;
-        scan.valid_after = beyond.valid;
-        scan.witness = scan.witness.max(beyond.witness);
-    }
-    Ok(scan)
+    Ok(())
 }
 
 /// Valid frames that are not reached by following the frames before them.
