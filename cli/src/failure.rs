@@ -115,6 +115,10 @@ pub(crate) fn exit_of(error: &Error) -> Exit {
             let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Error>());
             cause.map_or(Exit::Io, exit_of)
         }
+        // A path to something that is no directory is a wrong path, and no failure of the device.
+        ErrorKind::Io if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotADirectory) => {
+            Exit::Usage
+        }
         _ => Exit::Io,
     }
 }

@@ -95,7 +95,7 @@ fn check(file: &Path) {
     let text = fs::read_to_string(file).expect("the session can be read");
     let name = text.lines().find_map(|line| line.trim().strip_prefix("<!-- fixture: ")?.strip_suffix(" -->"));
     let sandbox = tempfile::tempdir().expect("a temporary directory");
-    fixture::make(name.unwrap_or("none"), &sandbox.path().join("orders"));
+    let held = fixture::make(name.unwrap_or("none"), &sandbox.path().join("orders"));
     let is_overwriting = std::env::var("SNAPSHOTS").is_ok_and(|value| value == "overwrite");
     let (mut written, mut wrong) = (String::new(), Vec::new());
     for part in parse(&text) {
@@ -117,6 +117,7 @@ fn check(file: &Path) {
             }
         }
     }
+    drop(held);
     if is_overwriting {
         fs::write(file, written).expect("the session can be written");
     } else {

@@ -67,6 +67,11 @@ struct Measured {
 
 /// Runs the command.
 pub(crate) fn run(args: &BenchArgs, ui: Ui) -> Result<Exit> {
+    if args.size == 0 {
+        return Err(Failure::usage(
+            "a record of 0 bytes is not measured: its floor would be a write of nothing; use 1 byte or more",
+        ));
+    }
     let failed = |error| Failure::io("create a directory for the benchmark", error);
     let home = match &args.dir {
         Some(dir) => {

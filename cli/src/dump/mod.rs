@@ -124,6 +124,9 @@ impl Source {
     fn open(args: &DumpArgs, ui: Ui) -> Result<Source> {
         let log = LogReader::open(&args.dir)?;
         let mut from = args.from.unwrap_or(Lsn::ZERO);
+        if let Some(to) = args.to.filter(|&to| to < from) {
+            return Err(Failure::usage(format!("--from {from} lies behind --to {to}")));
+        }
         if from > Lsn::ZERO && from < log.start_lsn() {
             log.reader(from)?;
         }

@@ -1,14 +1,28 @@
-//! The logs with which sessions begin: the same bytes each time.
+//! The logs and stores with which sessions begin: the same bytes each time, but for the ids of stores.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use checkpoint::Store;
 use wal::{AppendOptions, Background, Config, ManualClock, RecordType, Wal};
 
-/// Makes the log with this name in `dir`.
-pub fn make(name: &str, dir: &Path) {
+/// Makes the log or store with this name in `dir`. What is returned is open for writing until it is dropped.
+pub fn make(name: &str, dir: &Path) -> Option<Wal> {
     match name {
+        "in use" => {
+            log(dir, true);
+            return Some(Wal::open(dir, settings()).expect("it opens"));
+        }
+        "store" => store(dir, true),
+        "store with changes to replay" => store(dir, false),
+        "store with a damaged page" => {
+            store(dir, true);
+            let path = dir.join("pages");
+            let mut bytes = fs::read(&path).expect("it is there");
+            bytes[3 * 4096 + 3000] ^= 1;
+            fs::write(path, bytes).expect("it can be written");
+        }
         "none" => {}
         "empty" => fs::create_dir(dir).expect("it is absent"),
         "foreign" => {
@@ -45,20 +59,40 @@ pub fn make(name: &str, dir: &Path) {
         }
         other => panic!("there is no fixture {other:?}"),
     }
+    None
 }
 
-/// Three hundred orders in segments of 8 KiB, with a checkpoint; closed, or as a process that died left it.
-fn log(dir: &Path, is_closed: bool) {
-    let config = Config {
+fn settings() -> Config {
+    Config {
         segment_bytes_max: 8 << 10,
         background: Background::Inline,
         direct_io: false,
         reserve_bytes: 0,
         ..Config::default()
-    };
+    }
+}
+
+/// Three hundred entries, one of them long, and two changes since the checkpoint.
+fn store(dir: &Path, is_closed: bool) {
+    let mut config = checkpoint::Config { page_bytes: 4096, ..checkpoint::Config::default() };
+    config.log = Config { segment_bytes_max: 256 << 10, ..settings() };
+    let store = Store::open(dir, config).expect("it opens");
+    for number in 0..300 {
+        store.put(format!("key-{number:03}"), vec![7; if number == 9 { 9000 } else { 40 }]).expect("there is room");
+    }
+    store.checkpoint().expect("there is room");
+    store.put("alice", "100").expect("there is room");
+    store.delete("key-100").expect("there is room");
+    if is_closed {
+        store.close().expect("it closes");
+    }
+}
+
+/// Three hundred orders in segments of 8 KiB, with a checkpoint; closed, or as a process that died left it.
+fn log(dir: &Path, is_closed: bool) {
     let place = if is_closed { dir.to_owned() } else { dir.with_extension("open") };
     let log =
-        Wal::opener(config).log_id([7; 16]).clock(Arc::new(ManualClock::default())).open(&place).expect("it opens");
+        Wal::opener(settings()).log_id([7; 16]).clock(Arc::new(ManualClock::default())).open(&place).expect("it opens");
     for number in 1..=300 {
         let payload = format!("order {number:03}: {} apples", number % 7 + 1);
         let record_type = RecordType::new(if number % 10 == 0 { 7 } else { 1 }).expect("it is small");
