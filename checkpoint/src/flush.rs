@@ -160,7 +160,13 @@ impl Flusher {
         self.finish(turn)?;
         let room = match self.file.pages()? {
             room if room >= pages + SPARE_PAGES => room,
-            _ => self.file.grow(pages + SPARE_PAGES)?,
+            _ => match self.file.grow(pages + SPARE_PAGES) {
+                // Segments of the log that wait to be used again are room that the pages need more.
+                Err(error) if error.is_full() && self.log.release_recycled()? > 0 => {
+                    self.file.grow(pages + SPARE_PAGES)?
+                }
+                result => result?,
+            },
         };
         Ok(room - SPARE_PAGES)
     }

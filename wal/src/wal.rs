@@ -333,6 +333,20 @@ impl Wal {
         Hold::list(self.shared())
     }
 
+    /// Gives the blocks of removed segments that wait to be used again back to the file system, for when something beside the log needs the
+    /// room, and returns how many bytes that were. The log does so by itself when it lacks room. The next segments are made anew, and later
+    /// truncations keep segments again (see `recycle_segments_max` of [`Config`]).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Poisoned`], [`ErrorKind::Closed`], [`ErrorKind::Io`] if a file cannot be removed.
+    pub fn release_recycled(&self) -> Result<u64> {
+        let shared = self.shared();
+        let structure = shared.structure.lock();
+        shared.check_open(&structure, "release recycled segments")?;
+        shared.preparer.drop_recycled()
+    }
+
     /// What the open found and did.
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.shared().report

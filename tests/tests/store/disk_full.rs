@@ -153,6 +153,39 @@ fn check(fs: &SimFs, model: &Model, nested: u32, place: &str) -> u64 {
 }
 
 #[test]
+fn segments_that_wait_to_be_used_again_are_room_for_pages_on_a_full_disk() {
+    let fs = SimFs::new(5);
+    let mut config = config(SyncMode::Sync);
+    config.log.recycle_segments_max = 64;
+    let store = open(&fs, &config).expect("a new store opens");
+    let recycled = || {
+        let names = fs.names(format!("{DIR}/wal")).expect("the log is there");
+        names.iter().filter(|name| name.ends_with(".recycle")).count()
+    };
+    let mut rng = Rng::new(5);
+    // Near the end of the page file's room, and with so many segments set aside that the log alone does not use them before the file grows.
+    let pages = || fs.read_file(format!("{DIR}/pages")).expect("the page file is there").len();
+    let mut number = 1000;
+    while pages() as u64 / PAGE - SPARE_PAGES > store.stats().page_count + 20 {
+        store.put(key(number), vec![7; 100]).expect("there is room");
+        number += 1;
+    }
+    for _ in 0..12_000 {
+        store.put(key(rng.below(200)), vec![rng.number() as u8; 100]).expect("there is room");
+    }
+    store.checkpoint().expect("a checkpoint works");
+    assert!(recycled() > 24, "{} segments wait", recycled());
+    let (used, before) = (fs.space_used(), pages());
+    fs.configure(|config| config.capacity = Some(used));
+    while pages() == before {
+        store.put(key(number), vec![7; 100]).expect("segments that wait to be used again are room");
+        number += 1;
+    }
+    assert_eq!(recycled(), 0, "what was left of them was given up for the pages");
+    store.close().expect("it closes");
+}
+
+#[test]
 fn a_crash_at_any_call_of_a_checkpoint_on_a_full_disk_loses_nothing() {
     let watchdog = Watchdog::start();
     let mut states = 0;
