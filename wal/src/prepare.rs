@@ -8,23 +8,21 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
 use crate::fs::durable::{CommitError, LogDir, LogFile};
-use crate::gentle::STEP_BYTES;
 use crate::metrics::Metrics;
 use crate::segment::header::HEADER_BYTES;
 use crate::segment::name;
 use crate::segment::writer::ReadySegment;
 use crate::sync::Mutex;
 
-/// What is written at once when the segment is needed soon: beyond this a step takes longer and the whole hardly less.
-const URGENT_FILL_BYTES: u64 = 256 << 10;
+/// What is written at once where direct I/O fills a segment. Half of it delays an append less and twice as many; beyond it the whole takes
+/// hardly less time.
+const FILL_BYTES: u64 = 256 << 10;
 
 /// How the next step of filling a segment is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Small, so that it is little in the way of appends.
-    Gentle,
-    /// Large, because an append waits for the segment or soon will.
-    Urgent,
+    /// Now.
+    Go,
     /// Not at all: nobody will use the segment.
     GiveUp,
 }
@@ -84,19 +82,15 @@ impl Preparer {
         let Some(direct) = direct else { return file.write_zeros(0, bytes) };
         file.set_len(bytes)?;
         let mut zeros = AlignedBuffer::default();
-        zeros.extend_zeros(URGENT_FILL_BYTES.min(bytes) as usize);
+        zeros.extend_zeros(FILL_BYTES.min(bytes) as usize);
         let mut at = 0;
         let mut took = Duration::ZERO;
         while at < bytes {
-            let step = match pace(at, took, bytes) {
-                Step::Gentle => STEP_BYTES as u64,
-                Step::Urgent => URGENT_FILL_BYTES,
-                Step::GiveUp => {
-                    let detail = "the log is being closed and needs no further segment";
-                    return Err(Error::new(ErrorKind::Closed, "prepare segment", detail).at_path(file.path()));
-                }
-            };
-            let step = step.min(bytes - at);
+            if pace(at, took, bytes) == Step::GiveUp {
+                let detail = "the log is being closed and needs no further segment";
+                return Err(Error::new(ErrorKind::Closed, "prepare segment", detail).at_path(file.path()));
+            }
+            let step = FILL_BYTES.min(bytes - at);
             let started = Instant::now();
             direct.write_at(&zeros.as_slice()[..step as usize], at)?;
             took = started.elapsed();

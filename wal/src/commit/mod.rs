@@ -376,28 +376,23 @@ impl Commit {
     /// same device. The segment is to be ready when two thirds of the active one are used.
     fn pace_fill(&self, done: u64, took: Duration, total: u64) -> Step {
         if self.parts.config.background == Background::Inline {
-            return Step::Urgent;
+            return Step::Go;
         }
         let seen = self.parts.preparation.count();
         let queue = self.queue.lock();
         if queue.is_closed {
             return Step::GiveUp;
         }
-        if queue.is_segment_awaited {
-            return Step::Urgent;
-        }
         let used = queue.next_lsn.distance_from(queue.segment.base);
         let room = queue.segment.limit.distance_from(queue.segment.base);
-        drop(queue);
         // Neither product overflows: a segment has at most 2^30 bytes.
-        let (filled, needed) = (done * room, used * total);
-        if filled < needed && used > room / 16 {
-            return Step::Urgent;
-        }
-        if done > 0 && filled * 2 >= needed * 3 {
+        let is_ahead = done * room * 2 >= used * total * 3;
+        let rests = done > 0 && is_ahead && !queue.is_segment_awaited;
+        drop(queue);
+        if rests {
             self.parts.preparation.wait(seen, Some(Instant::now() + took * FILL_REST));
         }
-        Step::Gentle
+        Step::Go
     }
 
     /// Waits for the target; leads whenever nobody else does.
