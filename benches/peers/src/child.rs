@@ -9,9 +9,9 @@ use wal_benches::bench::payload;
 use wal_benches::measure::Outcome;
 use wal_benches::sections::store::{Picker, VALUE_BYTES, sorted_keys};
 
+use crate::Ack;
 use crate::logs::{self, Setting};
 use crate::stores::{self, Key};
-use crate::{Ack, set_walrus_dir};
 
 #[derive(Debug, Subcommand)]
 pub enum Internal {
@@ -29,6 +29,8 @@ pub enum Internal {
     ChildStore { name: String, dir: PathBuf },
 }
 
+/// The directory of the engine whose appends are traced.
+pub const DATA: &str = "data";
 /// The file into which one byte is written before the first append and behind each one.
 pub const MARKS: &str = "peers-marks";
 /// Entries of a batch, and batches written before the kill.
@@ -45,9 +47,8 @@ pub fn run(command: &Internal) -> Outcome<()> {
 }
 
 fn append(name: &str, dir: &Path, count: u64) -> Outcome<()> {
-    let (data, marks) = (dir.join("data"), dir.join(MARKS));
+    let (data, marks) = (dir.join(DATA), dir.join(MARKS));
     std::fs::create_dir(&data)?;
-    set_walrus_dir(&data);
     let payload = payload(256);
     let mut marks = OpenOptions::new().append(true).create_new(true).open(marks)?;
     if let Some(peer) = logs::all().into_iter().find(|peer| peer.name == name) {

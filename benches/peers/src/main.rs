@@ -9,7 +9,7 @@ mod verdict;
 mod work;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -90,11 +90,12 @@ impl Run {
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.command {
-        Some(command) => child::run(command),
-        None => run(&args),
+        Some(command) => child::run(command).map(|()| ExitCode::SUCCESS),
+        None if std::env::var_os(logs::WALRUS_DIR).is_none() => run_with_walrus_dir(&args.dir),
+        None => run(&args).map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("wal-peers: {error}");
             ExitCode::FAILURE
@@ -111,8 +112,6 @@ fn run(args: &Args) -> Outcome<()> {
     }
     let start = Instant::now();
     std::fs::create_dir_all(&args.dir)?;
-    let walrus = tempfile::Builder::new().prefix("walrus-").tempdir_in(&args.dir)?;
-    set_walrus_dir(walrus.path());
     let bench = Bench::new(&args.dir, Duration::from_secs_f64(args.secs), args.rounds)?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let way = bench.best_way.name();
@@ -144,11 +143,13 @@ fn is_known(name: &str) -> bool {
     logs::all().iter().any(|peer| peer.name == name) || stores::find(name).is_ok()
 }
 
-/// Tells the crate walrus-rust where its files go, and to be quiet.
-fn set_walrus_dir(dir: &Path) {
-    // SAFETY: the process has no other thread yet that could read the environment.
-    unsafe {
-        std::env::set_var(logs::WALRUS_DIR, dir);
-        std::env::set_var("WALRUS_QUIET", "1");
-    }
+/// Starts this program again with the environment from which the crate walrus-rust takes where its files go, and removes them afterwards. The
+/// environment of a running process cannot be changed safely.
+fn run_with_walrus_dir(dir: &Path) -> Outcome<ExitCode> {
+    std::fs::create_dir_all(dir)?;
+    let walrus = tempfile::Builder::new().prefix("walrus-").tempdir_in(dir)?;
+    let mut again = Command::new(std::env::current_exe()?);
+    let status = again.args(std::env::args_os().skip(1)).envs(logs::walrus_environment(walrus.path())).status()?;
+    // What failed has been said by the program itself.
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

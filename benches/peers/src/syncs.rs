@@ -90,6 +90,7 @@ pub fn section(run: &Run) -> Outcome<Report> {
 fn traced(run: &Run, name: &str) -> Outcome<Counts> {
     let dir = run.bench.scratch()?;
     let trace = dir.path().join("trace");
+    let data = std::path::absolute(dir.path().join(child::DATA))?;
     let status = Command::new("strace")
         .args(["-f", "-qq", "-y", "-s", "0", "-e", &format!("trace={CALLS}"), "-o"])
         .arg(&trace)
@@ -97,6 +98,7 @@ fn traced(run: &Run, name: &str) -> Outcome<Counts> {
         .args(["child-append", name])
         .arg(std::path::absolute(dir.path())?)
         .args(["--count", &APPENDS.to_string()])
+        .envs(logs::walrus_environment(&data))
         .status()?;
     if !status.success() {
         return Err(format!("strace or the appends failed: {status}").into());

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wal::{Config, Lsn, SyncMode, Wal};
 use wal_benches::measure::Outcome;
 
-pub use others::WALRUS_DIR;
+pub use others::{WALRUS_DIR, walrus_environment};
 
 use crate::Ack;
 use crate::stores::{self, Key, Store};

@@ -1,5 +1,6 @@
 //! Logs that many threads append to.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -108,6 +109,11 @@ struct OneTopic {
 
 /// Where the directories of this log go: it takes no other argument.
 pub const WALRUS_DIR: &str = "WALRUS_DATA_DIR";
+
+/// What a process that uses walrus is started with: where its files go, and that it prints nothing.
+pub fn walrus_environment(dir: &Path) -> [(&'static str, &OsStr); 2] {
+    [(WALRUS_DIR, dir.as_os_str()), ("WALRUS_QUIET", OsStr::new("1"))]
+}
 
 /// A sync for each append, and one topic: only within a topic records have an order.
 pub fn walrus(dir: &Path, setting: Setting) -> Outcome<Box<dyn Log>> {

@@ -22,7 +22,9 @@ pub fn open(dir: &Path, ack: Ack) -> Outcome<Box<dyn Store>> {
     if ack != Ack::Synced {
         return Err("without a sync LMDB may be corrupt after a loss of power".into());
     }
-    // SAFETY: nobody else opens the file or changes it while it is mapped.
+    // The only way in which heed opens an environment, as it maps a file into memory that others might change.
+    // SAFETY: the directory was made for this run, and nobody else opens or changes what is in it while it is mapped.
+    #[expect(unsafe_code, reason = "heed has no safe way to open an environment")]
     let env = unsafe { EnvOpenOptions::new().map_size(MAP_BYTES).open(dir)? };
     let write = env.write_txn()?;
     let created = env.create_databases_and_commit(write, |opener, write| {
