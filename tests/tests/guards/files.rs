@@ -9,7 +9,7 @@ use wal_tests::oracle::{Death, frame_bytes};
 use wal_tests::recovery::{DIR, check_recovery, observe, open};
 use wal_tests::run::{Op, Run};
 
-use super::{BATCH, BUFFERED, FIRST, NO_RECYCLING, NONE, SECOND, SYNC, allowed, names, setup};
+use super::{BATCH, BUFFERED, FIRST, NO_RECYCLING, NONE, SECOND, SYNC, allowed, names, setup, with_a_failed_sync};
 
 #[test]
 fn a_leftover_in_the_way_of_a_new_file_is_removed_first() {
@@ -214,13 +214,8 @@ fn every_byte_of_a_log_that_was_cut_and_closed_means_something() {
 
 #[test]
 fn a_recovery_whose_directory_sync_failed_does_not_rely_on_the_names_it_gave() {
-    let ops = [Op::AppendDurable(100), Op::AppendWritten(4000), Op::AppendWritten(300), Op::AppendWritten(20)];
     for mode in [BATCH, NONE] {
-        let mut run = Run::through(&setup(mode, 0), &ops);
-        run.fs.configure(|config| config.sync_failure = SyncFailure::PagesDropped);
-        run.planned_errnos = vec![errno::EIO];
-        run.fs.plan(Fault::error(errno::EIO).on(Operation::SyncData).always());
-        run.apply(Op::Flush).expect("it fails as planned");
+        let run = with_a_failed_sync(mode);
         for failing in 0..12 {
             let fs = run.fs.kill();
             fs.plan(Fault::error(errno::EIO).on(Operation::SyncDir).skip(failing));

@@ -13,9 +13,10 @@ mod repair;
 mod truncation;
 mod watched;
 
+use wal::fs::sim::{Fault, Operation, SyncFailure, errno};
 use wal_tests::oracle::{Allowed, Death};
 use wal_tests::recovery::DIR;
-use wal_tests::run::Run;
+use wal_tests::run::{Op, Run};
 use wal_tests::settings::{MODES, Setup};
 
 const SYNC: usize = 0;
@@ -37,4 +38,15 @@ fn allowed(run: &Run, death: Death) -> Allowed {
 
 fn names(run: &Run) -> Vec<String> {
     run.fs.names(DIR).expect("the log is there")
+}
+
+/// A run whose last appends are written and whose sync failed, so that they are in the page cache alone.
+fn with_a_failed_sync(mode: usize) -> Run {
+    let ops = [Op::AppendDurable(100), Op::AppendWritten(4000), Op::AppendWritten(300), Op::AppendWritten(20)];
+    let mut run = Run::through(&setup(mode, 0), &ops);
+    run.fs.configure(|config| config.sync_failure = SyncFailure::PagesDropped);
+    run.planned_errnos = vec![errno::EIO];
+    run.fs.plan(Fault::error(errno::EIO).on(Operation::SyncData).always());
+    run.apply(Op::Flush).expect("it fails as planned");
+    run
 }

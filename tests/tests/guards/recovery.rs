@@ -1,11 +1,11 @@
 //! Recovery on a full disk, of damaged and of leftover files.
 
-use wal::fs::sim::{CrashPlan, Fault, Operation, SyncFailure, errno};
+use wal::fs::sim::{CrashPlan, Fault, Operation, errno};
 use wal::inspect::{Depth, survey};
 use wal_tests::recovery::{DIR, observe, open};
 use wal_tests::run::{Op, Run};
 
-use super::{BATCH, BUFFERED, FIRST, NO_RECYCLING, NONE, SYNC, names, setup};
+use super::{BATCH, BUFFERED, FIRST, NO_RECYCLING, NONE, SYNC, names, setup, with_a_failed_sync};
 
 const MODES: [usize; 3] = [SYNC, BATCH, NONE];
 const RESERVE: u64 = 4;
@@ -45,13 +45,8 @@ fn an_open_gives_the_reserve_up_where_there_is_no_room_for_the_control_file() {
 
 #[test]
 fn what_an_open_on_a_full_disk_shows_is_durable_although_an_earlier_one_failed() {
-    let ops = [Op::AppendDurable(100), Op::AppendWritten(4000), Op::AppendWritten(300), Op::AppendWritten(20)];
     for mode in [BATCH, NONE] {
-        let mut run = Run::through(&setup(mode, 0), &ops);
-        run.fs.configure(|config| config.sync_failure = SyncFailure::PagesDropped);
-        run.planned_errnos = vec![errno::EIO];
-        run.fs.plan(Fault::error(errno::EIO).on(Operation::SyncData).always());
-        run.apply(Op::Flush).expect("it fails as planned");
+        let run = with_a_failed_sync(mode);
         for failing in 0..12 {
             let fs = run.fs.kill();
             fs.plan(Fault::error(errno::EIO).on(Operation::SyncDir).skip(failing));
