@@ -189,13 +189,18 @@ pub(crate) fn decode(payload: &[u8], page_bytes: usize) -> Result<Vec<Logged<'_>
     let mut rest = payload;
     let mut changes = Vec::new();
     while !rest.is_empty() {
-        let head = take(&mut rest, HEAD_BYTES)?;
-        let page = PageId::new(Le::read_u64(&head[1..]));
-        let previous = Lsn::new(Le::read_u64(&head[9..]));
-        let change = decode_body(head[0], &mut rest, page_bytes)?;
-        changes.push(Logged { page, previous, change });
+        changes.push(decode_next(&mut rest, page_bytes)?);
     }
     Ok(changes)
+}
+
+/// The change at the start of `rest`, which is what follows it then.
+pub(crate) fn decode_next<'a>(rest: &mut &'a [u8], page_bytes: usize) -> Result<Logged<'a>, Malformed> {
+    let head = take(rest, HEAD_BYTES)?;
+    let page = PageId::new(Le::read_u64(&head[1..]));
+    let previous = Lsn::new(Le::read_u64(&head[9..]));
+    let change = decode_body(head[0], rest, page_bytes)?;
+    Ok(Logged { page, previous, change })
 }
 
 fn decode_body<'a>(code: u8, rest: &mut &'a [u8], page_bytes: usize) -> Result<Change<'a>, Malformed> {
@@ -376,6 +381,54 @@ mod tests {
         let meta = Meta { root: id, depth: 1, page_count: 4, free_head: PageId::NONE, free_count: 0 };
         assert_eq!(apply(&mut leaf(3), id, &Change::SetMeta(meta)), misfit, "the meta page is another one");
         assert_eq!(apply(&mut leaf(3), id, &Change::Insert { slot: 0, cell: &cell }), Ok(()));
+    }
+
+    /// A change that may fit its page or not. Cells and slots are sometimes wrong.
+    fn any_change<'a>(next: &mut impl FnMut(usize) -> usize, cells: &'a [Vec<u8>], whole: &'a [u8]) -> Change<'a> {
+        let slot = next(14);
+        let cell = cells[next(cells.len())].as_slice();
+        match next(12) {
+            0..=4 => Change::Insert { slot, cell },
+            5..=7 => Change::Replace { slot, cell },
+            8 => Change::Remove { slot },
+            9 => Change::RemoveRange { from: slot, to: next(14) },
+            10 => Change::InsertMany { cells: vec![cell; 1 + next(3)] },
+            _ if next(20) == 0 => Change::Format(Image::of(whole)),
+            _ => Change::Remove { slot: 0 },
+        }
+    }
+
+    #[test]
+    fn no_change_that_is_made_leaves_a_valid_page_invalid() {
+        let mut state = 1u64;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let mut cells: Vec<Vec<u8>> = vec![Vec::new(), vec![0; 5], vec![0xFF; 40], vec![7; 1100]];
+        for len in [0, 1, 30, 200, 500, 900, 1004] {
+            let (mut cell, mut long) = (Vec::new(), Vec::new());
+            node::push_leaf_cell(&mut cell, b"key", node::Value::Inline(&vec![9; len]));
+            node::push_leaf_cell(&mut long, &vec![8; len], node::Value::Overflow { len, first: PageId::new(9) });
+            cells.extend([
+                cell[..cell.len() - 1].to_vec(),
+                cell,
+                long,
+                node::branch_cell(&vec![8; len], PageId::new(9)),
+            ]);
+        }
+        for level in [0, 1] {
+            let mut bytes = vec![0; PAGE];
+            node::format_node(&mut bytes, PageId::new(3), level, PageId::new(5));
+            let (whole, mut made) = (bytes.clone(), 0);
+            for step in 0..20_000 {
+                let change = any_change(&mut next, &cells, &whole);
+                made += usize::from(apply(&mut bytes, PageId::new(3), &change).is_ok());
+                let found = page::validate(&bytes, PageId::new(3));
+                assert!(found.is_ok(), "level {level}, step {step}: {found:?} after {change:?}");
+            }
+            assert!(made > 500, "level {level}: {made} changes were made");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Writing dirty pages: image into the log, log durable, page into the file. The one way in which a page reaches the file.
 //!
-//! 1. Latch a few dirty pages for reading and copy them. A page without an image at or after the newest redo point goes into an image record.
+//! 1. Latch a few dirty pages for reading and copy them. A page without an image at or after the newest redo point goes into an image record. Where nobody
+//!    is to be spared, images go ahead of the pages, in longer records.
 //! 2. Submit the image record while the latches are held: what it says of a page is then all that is logged of the page before it.
 //! 3. Mark the pages clean, give up the latches, wait until the log is durable through the image record and every copied page.
 //! 4. Write the copies, neighbours in one write.
@@ -25,6 +26,9 @@ use crate::spare::{self, SPARE_PAGES};
 
 /// Pages that are written together. Their images stand in front of everybody else's commit, so they are kept short.
 pub(crate) const BATCH_PAGES: usize = SPARE_PAGES as usize;
+
+/// About how many bytes of images go into a record that is logged ahead.
+const AHEAD_BYTES: usize = 1 << 20;
 
 /// Writes dirty pages.
 #[derive(Debug)]
@@ -150,7 +154,9 @@ impl Flusher {
     /// Ends a batch that the disk had no room for, although its pages have their space: it copies on write.
     fn finish(&self, turn: &mut Buffers) -> Result<()> {
         let Some(Unfinished { ids, copies }) = &mut turn.unfinished else { return Ok(()) };
-        self.write(ids, copies, None).and_then(|()| self.file.sync()).map_err(|error| self.failure.judge(error))?;
+        self.write(ids, copies, Lsn::ZERO)
+            .and_then(|()| self.file.sync())
+            .map_err(|error| self.failure.judge(error))?;
         turn.unfinished = None;
         Ok(())
     }
@@ -184,6 +190,48 @@ impl Flusher {
         Ok(written)
     }
 
+    /// Logs the images that these pages need before they are written, in long records, and waits for none of them: the writes do. If the log has no
+    /// room, what is left out finds its way when the pages are written.
+    pub(crate) fn log_images(&self, pages: &[PageId]) -> Result<()> {
+        let record_bytes = self.image_bytes_max.min(AHEAD_BYTES);
+        let mut rest = pages;
+        while !rest.is_empty() {
+            let mut turn = self.turn()?;
+            let images = &mut turn.images;
+            images.clear();
+            let redo = Lsn::new(self.redo.load(Ordering::Relaxed));
+            let mut latched: Vec<PageRead<'_>> = Vec::new();
+            while let Some((id, behind)) = rest.split_first()
+                && (latched.is_empty() || images.len() + self.pool.page_bytes() <= record_bytes)
+            {
+                // As in a batch that is written: who holds a latch waits for no other.
+                let Ok(page) = self.pool.read_to_flush(*id, latched.is_empty()) else { break };
+                rest = behind;
+                if let Some(page) = page.filter(|page| page.rec_lsn() > Lsn::ZERO && self.needs_image(page, redo)) {
+                    change::encode_image(images, page.bytes());
+                    latched.push(page);
+                }
+            }
+            if latched.is_empty() {
+                continue;
+            }
+            let options = AppendOptions::new().record_type(IMAGES).durability(Durability::Durable);
+            let ticket = match self.log.submit_with(images, options) {
+                Ok(ticket) => ticket,
+                Err(error) if error.is_full() => return Ok(()),
+                Err(error) => return Err(self.failure.judge(error)),
+            };
+            latched.iter().for_each(|page| page.note_image(ticket.lsn()));
+            self.images_written.fetch_add(latched.len() as u64, Ordering::Relaxed);
+            self.image_bytes.fetch_add(images.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn needs_image(&self, page: &PageRead<'_>, redo: Lsn) -> bool {
+        page.image_lsn() < redo && !self.file.bugs.has(Bug::ImageLeftOut)
+    }
+
     /// Writes a few of the least used dirty pages, so that their frames can be taken.
     pub(crate) fn clean_some(&self) -> Result<u64> {
         let pages = self.pool.coldest_dirty(2 * BATCH_PAGES);
@@ -201,6 +249,8 @@ impl Flusher {
         let redo = Lsn::new(self.redo.load(Ordering::Relaxed));
         let mut latched: Vec<(PageId, PageRead<'_>, bool)> = Vec::with_capacity(pages.len());
         let mut seen = 0;
+        // Of the images that were logged before, the newest. It may not be durable yet.
+        let mut logged_image = Lsn::ZERO;
         for id in pages {
             if !latched.is_empty() && images.len() + self.pool.page_bytes() > self.image_bytes_max {
                 break;
@@ -214,9 +264,11 @@ impl Flusher {
             seen += 1;
             let Some(page) = page.filter(|page| page.rec_lsn() > Lsn::ZERO) else { continue };
             copies.extend_from_slice(page.bytes());
-            let needs_image = page.image_lsn() < redo && !self.file.bugs.has(Bug::ImageLeftOut);
+            let needs_image = self.needs_image(&page, redo);
             if needs_image {
                 change::encode_image(images, page.bytes());
+            } else {
+                logged_image = logged_image.max(page.image_lsn());
             }
             latched.push((*id, page, needs_image));
         }
@@ -230,11 +282,12 @@ impl Flusher {
             .into_iter()
             .map(|(id, page, needs_image)| (id, page.begin_flush(&self.pool, image.filter(|_| needs_image))))
             .unzip();
-        let result = self.write(&ids, copies, image).and_then(|()| match images_at {
-            // The spare pages protect one batch: it is durable in its place before anything else may be written there.
-            ImagesAt::Spare => self.file.sync(),
-            ImagesAt::Nowhere | ImagesAt::Log(_) => Ok(()),
-        });
+        let result =
+            self.write(&ids, copies, image.unwrap_or(Lsn::ZERO).max(logged_image)).and_then(|()| match images_at {
+                // The spare pages protect one batch: it is durable in its place before anything else may be written there.
+                ImagesAt::Spare => self.file.sync(),
+                ImagesAt::Nowhere | ImagesAt::Log(_) => Ok(()),
+            });
         let result = result.map_err(|error| self.failure.judge(error));
         for (id, rec_lsn) in ids.iter().zip(rec_lsns) {
             let stays_dirty = result.is_err() && !self.file.bugs.has(Bug::CleanAfterFailedWrite);
@@ -276,9 +329,10 @@ impl Flusher {
         LogDurable::through(&self.log, newest)
     }
 
-    fn write(&self, ids: &[PageId], copies: &mut [u8], image: Option<Lsn>) -> Result<()> {
+    /// Writes copies of pages of which the newest image in the log is that at `image`, when the log is durable through that and through the pages.
+    fn write(&self, ids: &[PageId], copies: &mut [u8], image: Lsn) -> Result<()> {
         let page_bytes = self.pool.page_bytes();
-        let newest = copies.chunks_exact(page_bytes).map(page::lsn).max().max(image).unwrap_or(Lsn::ZERO);
+        let newest = copies.chunks_exact(page_bytes).map(page::lsn).fold(image, Lsn::max);
         let proof = self.prove(newest)?;
         copies.chunks_exact_mut(page_bytes).for_each(|page| self.file.seal(page));
         let mut at = 0;

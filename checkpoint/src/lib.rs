@@ -67,6 +67,7 @@ pub use page::{PageId, PageKind};
 pub use proof::{CheckpointCommitted, CheckpointLogged, LogDurable, Pace, PagesSynced, RedoPoint};
 pub use recover::{Progress, RecoveryReport};
 pub use store::{Opener, Range, Stats, Store};
+pub use tree::cursor::Entry;
 
 /// The examples of the README and of the guides run as tests.
 #[cfg(doctest)]

@@ -378,6 +378,11 @@ impl PageRead<'_> {
         Lsn::new(self.frame.image_lsn.load(Ordering::Relaxed))
     }
 
+    /// Says that the record at `image` holds an image of the page as it is.
+    pub(crate) fn note_image(&self, image: Lsn) {
+        self.frame.image_lsn.store(image.get(), Ordering::Relaxed);
+    }
+
     /// The flusher has copied the page: from now on changes count from zero, and the page cannot be evicted before
     /// [`Pool::end_flush`]. Returns what [`PageRead::rec_lsn`] was.
     pub(crate) fn begin_flush(&self, pool: &Pool, image: Option<Lsn>) -> Lsn {

@@ -154,8 +154,11 @@ impl CheckpointCommitted {
 /// How fast a checkpoint writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// As fast as it can: on request and at close.
+    /// As fast as it can be while others read and write: on request.
     Fast,
+    /// As fast as the disk is, because nobody is to be spared: at the end of recovery and at close. What the pages need in the log goes there in long
+    /// records, and the page file is synced once.
+    Alone,
     /// Evenly over this time, so that those who read and write in the foreground notice little of it.
     Spread(Duration),
 }

@@ -4,6 +4,10 @@
 //! is right and its LSN is not below the record's; nothing is believed of a page whose checksum is wrong. Such a page was torn by the crash, and is
 //! restored from an image. Every page that redo meets is written again, also if it has all changes already: it may have them in the
 //! operating system's cache alone, after a sync that failed.
+//!
+//! A change concerns one page, so only the changes of a page have to be made in the order of their LSNs. The changes of many records are
+//! gathered and made page by page: each page is read and latched once for all of them, and the page file is read from its start to its end.
+//! Nobody sees the store before all are made.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -21,8 +25,8 @@ use crate::pool::{EmptyFrame, PageWrite};
 use crate::proof::LogDurable;
 use crate::spare;
 
-/// Records between two calls of the progress callback.
-const PROGRESS_RECORDS: u64 = 4096;
+/// The most bytes of changes that are gathered before they are made, if the pool is large.
+const GATHERED_BYTES_MAX: usize = 32 << 20;
 
 /// What an open found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,6 +109,51 @@ struct Place {
     page_lsn: Lsn,
 }
 
+/// A change that was read and not made yet.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    page: PageId,
+    /// The LSN of its record.
+    lsn: Lsn,
+    /// Where it stands among the gathered bytes. Later changes stand behind earlier ones.
+    at: usize,
+    end: usize,
+    /// It needs nothing of what the page was before.
+    is_whole: bool,
+}
+
+/// The changes of some records, one behind the other.
+#[derive(Debug, Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    changes: Vec<Pending>,
+}
+
+impl Gathered {
+    fn push(&mut self, lsn: Lsn, payload: &[u8], page_bytes: usize) -> Result<(), Malformed> {
+        let start = self.bytes.len();
+        let mut rest = payload;
+        while !rest.is_empty() {
+            let at = payload.len() - rest.len();
+            let logged = change::decode_next(&mut rest, page_bytes)?;
+            let end = payload.len() - rest.len();
+            let (page, is_whole) = (logged.page, logged.change.is_whole());
+            self.changes.push(Pending { page, lsn, at: start + at, end: start + end, is_whole });
+        }
+        self.bytes.extend_from_slice(payload);
+        Ok(())
+    }
+
+    fn change(&self, pending: &Pending, page_bytes: usize) -> Result<Logged<'_>, Malformed> {
+        change::decode_next(&mut &self.bytes[pending.at..pending.end], page_bytes)
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.changes.clear();
+    }
+}
+
 /// Replays the log.
 pub(crate) struct Redo<'a> {
     flusher: &'a Flusher,
@@ -155,13 +204,19 @@ impl<'a> Redo<'a> {
         self.restore_from_spares()?;
         let log = self.flusher.log.clone();
         let mut reader = log.reader(self.from)?;
+        let pool = &self.flusher.pool;
+        let gathered_bytes_max = (pool.frames() * pool.page_bytes() / 8).min(GATHERED_BYTES_MAX);
+        let mut gathered = Gathered::default();
         while let Some(record) = reader.next_record()? {
             if record.lsn >= self.end {
                 break;
             }
             if record.record_type == CHANGES {
-                self.record(record.lsn, record.payload)?;
-                if self.report.records.is_multiple_of(PROGRESS_RECORDS) {
+                self.report.records += 1;
+                let pushed = gathered.push(record.lsn, record.payload, self.flusher.pool.page_bytes());
+                pushed.map_err(|why| self.malformed(record.lsn, why))?;
+                if gathered.bytes.len() >= gathered_bytes_max {
+                    self.make(&mut gathered)?;
                     progress(Progress { redo_lsn: self.from, lsn: record.lsn, end_lsn: self.end });
                 }
             } else if record.record_type != IMAGES && record.record_type != CHECKPOINT {
@@ -169,6 +224,7 @@ impl<'a> Redo<'a> {
                 return Err(Error::new(ErrorKind::Corruption, "replay log", detail).at_lsn(record.lsn));
             }
         }
+        self.make(&mut gathered)?;
         progress(Progress { redo_lsn: self.from, lsn: self.end, end_lsn: self.end });
         self.report.duration = started.elapsed();
         Ok(self.report)
@@ -179,41 +235,49 @@ impl<'a> Redo<'a> {
         Error::new(ErrorKind::Corruption, "replay log", malformed.0).at_path(path).at_lsn(lsn)
     }
 
-    fn record(&mut self, lsn: Lsn, payload: &[u8]) -> Result<()> {
-        self.report.records += 1;
-        let changes =
-            change::decode(payload, self.flusher.pool.page_bytes()).map_err(|why| self.malformed(lsn, why))?;
-        // All changes of a page are made at once: between two pages, one may be written to make room.
-        let mut order: Vec<&Logged<'_>> = changes.iter().collect();
-        order.sort_by_key(|logged| logged.page);
-        for of_page in order.chunk_by(|left, right| left.page == right.page) {
-            self.page(lsn, of_page)?;
+    /// Makes what was gathered, page by page.
+    fn make(&mut self, gathered: &mut Gathered) -> Result<()> {
+        gathered.changes.sort_unstable_by_key(|pending| (pending.page, pending.at));
+        for of_page in gathered.changes.chunk_by(|left, right| left.page == right.page) {
+            self.page(gathered, of_page)?;
+        }
+        gathered.clear();
+        Ok(())
+    }
+
+    fn page(&mut self, gathered: &Gathered, changes: &[Pending]) -> Result<()> {
+        let mut page = self.bring(changes[0].page, changes[0].is_whole)?;
+        // All changes of a record are made at once, so between two records the page is as it was at some moment.
+        for of_record in changes.chunk_by(|left, right| left.lsn == right.lsn) {
+            self.record(&mut page, gathered, of_record)?;
         }
         Ok(())
     }
 
-    fn page(&mut self, lsn: Lsn, changes: &[&Logged<'_>]) -> Result<()> {
-        let id = changes[0].page;
-        let starts_whole = changes[0].change.is_whole();
-        let mut page = self.bring(id, starts_whole)?;
+    /// Makes the changes of a page that are in one record, unless the page has them.
+    fn record(&mut self, page: &mut PageWrite<'_>, gathered: &Gathered, changes: &[Pending]) -> Result<()> {
+        let Pending { page: id, lsn, is_whole: starts_whole, .. } = changes[0];
+        let page_bytes = page.bytes().len();
         let found = page::lsn(page.bytes());
         if found >= lsn {
             page.mark_dirty(lsn);
             self.report.changes_skipped += changes.len() as u64;
             return Ok(());
         }
-        if !starts_whole && found != changes[0].previous {
-            let detail = format!(
-                "page {id} has LSN {found}, and this record changes it from LSN {}: a write of the page was lost",
-                changes[0].previous
-            );
-            return Err(Error::new(ErrorKind::Corruption, "replay log", detail).at_lsn(lsn));
-        }
-        for logged in changes {
+        for (index, pending) in changes.iter().enumerate() {
+            let logged = gathered.change(pending, page_bytes).map_err(|why| self.malformed(lsn, why))?;
+            if index == 0 && !starts_whole && found != logged.previous {
+                let detail = format!(
+                    "page {id} has LSN {found}, and this record changes it from LSN {}: a write of the page was lost",
+                    logged.previous
+                );
+                return Err(Error::new(ErrorKind::Corruption, "replay log", detail).at_lsn(lsn));
+            }
             change::apply(page.bytes_mut(), id, &logged.change).map_err(|why| self.malformed(lsn, why))?;
         }
-        page::validate(page.bytes(), id).map_err(|why| self.malformed(lsn, Malformed(why)))?;
-        page.changed(lsn, changes.iter().any(|logged| logged.change.is_whole()));
+        // A page is checked when it comes into the pool, and no change that is made leaves a valid page invalid.
+        debug_assert_eq!(page::validate(page.bytes(), id).err(), None, "page {id} after the record at {lsn}");
+        page.changed(lsn, changes.iter().any(|pending| pending.is_whole));
         self.report.changes_applied += changes.len() as u64;
         Ok(())
     }

@@ -29,6 +29,10 @@ impl Pages for Core {
         Ok((RedoPoint::new(redo), DirtyTable::new(self.tree.pool.dirty_table(redo))))
     }
 
+    fn prepare(&self, pages: &[PageId]) -> Result<()> {
+        self.tree.flusher.log_images(pages)
+    }
+
     fn write(&self, pages: &[PageId], _durable: &LogDurable) -> Result<u64> {
         // The flusher proves the log durable for what it copies, which may be newer than the redo point.
         self.tree.flusher.flush(pages, true)

@@ -25,7 +25,7 @@ use crate::proof::Pace;
 use crate::recover::{Progress, RecoveryReport, Redo};
 use crate::schedule::Schedule;
 use crate::shared::Core;
-use crate::tree::cursor::Cursor;
+use crate::tree::cursor::{Cursor, Entry};
 use crate::tree::{Op, PutMode, Tree};
 
 /// The directory of the log inside the directory of the store.
@@ -193,7 +193,7 @@ impl Opener {
         let checkpointer = checkpointer.with_bugs(self.bugs);
         let core = Core { tree, checkpointer, failure, config, path: path.to_owned() };
         if report.records > 0 {
-            let checkpoint = core.checkpoint(Pace::Fast)?;
+            let checkpoint = core.checkpoint(Pace::Alone)?;
             report.pages_written = checkpoint.map_or(0, |checkpoint| checkpoint.pages_written);
         }
         let core = Arc::new(core);
@@ -325,7 +325,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TooLarge`] if key or value are longer than they may be; [`ErrorKind::Full`], and nothing was changed;
+    /// [`ErrorKind::TooLarge`] if key or value are longer than they may be, or the value takes more pages than half the pool; [`ErrorKind::Full`], and nothing was changed;
     /// [`ErrorKind::Poisoned`], [`ErrorKind::Closed`], and what [`Store::get`] returns.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.put_with(key, value, WriteOptions::new())
@@ -543,7 +543,7 @@ impl Store {
         }
         core.checkpointer.never_pace();
         self.handle.schedule.stop();
-        let checkpoint = core.checkpoint(Pace::Fast);
+        let checkpoint = core.checkpoint(Pace::Alone);
         // Nothing is written to the page file once the log gives up its lock.
         core.tree.flusher.close();
         let closed = core.log().close();
@@ -554,7 +554,8 @@ impl Store {
 
 /// The entries of a range. See [`Store::range`].
 ///
-/// After an error it ends.
+/// As an iterator it gives copies, from either end. [`Range::next_entry`] and [`Range::next_entry_back`] lend the entries instead, each until the next call;
+/// all four move the same two ends. After an error it ends.
 #[derive(Debug)]
 pub struct Range {
     store: Store,
@@ -563,30 +564,69 @@ pub struct Range {
 }
 
 impl Range {
-    fn step(
-        &mut self,
-        step: impl FnOnce(&mut Cursor, &Tree) -> Result<Option<(Vec<u8>, Vec<u8>)>>,
-    ) -> Option<Result<(Vec<u8>, Vec<u8>)>> {
+    /// The next entry from the low end, lent: nothing is copied for a single entry, and a scan is several times as fast as with copies. It is in memory of
+    /// the range's own, so nobody waits for whoever holds it.
+    ///
+    /// ```
+    /// # fn main() -> wal::Result<()> {
+    /// # let temp = tempfile::tempdir().expect("a temporary directory");
+    /// # let store = checkpoint::Store::open(temp.path(), checkpoint::Config::default())?;
+    /// # store.put("alice", "100")?;
+    /// let mut range = store.range("a".."c");
+    /// let mut bytes = 0;
+    /// while let Some(entry) = range.next_entry()? {
+    ///     bytes += entry.key().len() + entry.value().len();
+    /// }
+    /// # assert_eq!(bytes, 8);
+    /// # store.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>> {
+        self.step(Cursor::next)
+    }
+
+    /// As [`Range::next_entry`], from the high end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub fn next_entry_back(&mut self) -> Result<Option<Entry<'_>>> {
+        self.step(Cursor::next_back)
+    }
+
+    fn step<'r>(
+        &'r mut self,
+        step: impl FnOnce(&'r mut Cursor, &Tree) -> Result<Option<Entry<'r>>>,
+    ) -> Result<Option<Entry<'r>>> {
         if self.has_failed {
-            return None;
+            return Ok(None);
         }
         let core = &self.store.handle.core;
         let result = core.failure.check().and_then(|()| step(&mut self.cursor, &core.tree));
         self.has_failed = result.is_err();
-        result.transpose()
+        result
     }
+}
+
+fn copied(entry: Result<Option<Entry<'_>>>) -> Option<Result<(Vec<u8>, Vec<u8>)>> {
+    entry.map(|entry| entry.map(|entry| (entry.key().to_vec(), entry.value().to_vec()))).transpose()
 }
 
 impl Iterator for Range {
     type Item = Result<(Vec<u8>, Vec<u8>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.step(Cursor::next)
+        copied(self.next_entry())
     }
 }
 
 impl DoubleEndedIterator for Range {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(Cursor::next_back)
+        copied(self.next_entry_back())
     }
 }

@@ -1,21 +1,35 @@
 //! Ranges, forward and backward. A range reads a leaf at a time: it sees each leaf as it is at one moment, in key order, and knows nothing of
 //! pages between two leaves. Whatever splits or merges meanwhile, no key that stays is left out or seen twice.
 
-use std::collections::VecDeque;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use wal::Result;
 
 use super::{Stop, Tree};
 use crate::page::PageId;
 use crate::page::node::{self, Value};
-use crate::pool::PageRead;
 
-/// Values of one leaf are read up to this many bytes at once.
-const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Values in overflow pages are read up to this many bytes at once.
+const LONG_BYTES_MAX: usize = 1 << 20;
 
-/// A key with its value.
-pub(crate) type Entry = (Vec<u8>, Vec<u8>);
+/// A key with its value, lent by the range that it was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    /// The key.
+    pub fn key(&self) -> &'a [u8] {
+        self.key
+    }
+
+    /// The value.
+    pub fn value(&self) -> &'a [u8] {
+        self.value
+    }
+}
 
 /// A range whose two ends move towards each other.
 #[derive(Debug)]
@@ -23,15 +37,32 @@ pub(crate) struct Cursor {
     low: Bound<Vec<u8>>,
     high: Bound<Vec<u8>>,
     /// Entries read from the low end, and from the high end. What is in them is outside of the bounds.
-    front: VecDeque<Entry>,
-    back: VecDeque<Entry>,
+    front: Part,
+    back: Part,
     is_done: bool,
 }
 
-/// Some entries next to a bound, and the bound behind them; `None` if there are no further ones.
-struct Chunk {
-    entries: VecDeque<Entry>,
-    rest: Option<Bound<Vec<u8>>>,
+/// Entries of one leaf: a copy of it, and which of its slots are left.
+#[derive(Debug, Default)]
+struct Part {
+    leaf: Vec<u8>,
+    slots: Range<usize>,
+    /// Values that are in overflow pages, with their slots in ascending order. They are read with the leaf, because they stay where they are
+    /// only while the tree is locked.
+    long: Vec<(usize, Vec<u8>)>,
+}
+
+impl Part {
+    fn entry(&self, slot: usize) -> Entry<'_> {
+        let value = match node::value(&self.leaf, slot) {
+            Value::Inline(value) => value,
+            Value::Overflow { .. } => {
+                let place = self.long.binary_search_by_key(&slot, |(slot, _)| *slot);
+                &self.long[place.expect("long values are read with their leaf")].1
+            }
+        };
+        Entry { key: node::key(&self.leaf, slot), value }
+    }
 }
 
 fn is_above(low: &Bound<Vec<u8>>, key: &[u8]) -> bool {
@@ -70,63 +101,38 @@ fn end_slot(bytes: &[u8], high: &Bound<Vec<u8>>) -> usize {
 
 impl Cursor {
     pub(crate) fn new(low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Cursor {
-        Cursor { low, high, front: VecDeque::new(), back: VecDeque::new(), is_done: false }
+        Cursor { low, high, front: Part::default(), back: Part::default(), is_done: false }
     }
 
     /// The next entry from the low end.
-    pub(crate) fn next(&mut self, tree: &Tree) -> Result<Option<Entry>> {
-        while self.front.is_empty() && !self.is_done {
-            let chunk = tree.chunk_up(&self.low, &self.high)?;
-            self.front = chunk.entries;
-            match chunk.rest {
+    pub(crate) fn next(&mut self, tree: &Tree) -> Result<Option<Entry<'_>>> {
+        while self.front.slots.is_empty() && !self.is_done {
+            match tree.read_up(&self.low, &self.high, &mut self.front)? {
                 Some(low) => self.low = low,
                 None => self.is_done = true,
             }
         }
         // When nothing is left between the ends, the entries that the other end holds are next.
-        Ok(self.front.pop_front().or_else(|| self.back.pop_front()))
+        let part = if self.front.slots.is_empty() { &mut self.back } else { &mut self.front };
+        Ok(part.slots.next().map(|slot| part.entry(slot)))
     }
 
     /// The next entry from the high end.
-    pub(crate) fn next_back(&mut self, tree: &Tree) -> Result<Option<Entry>> {
-        while self.back.is_empty() && !self.is_done {
-            let chunk = tree.chunk_down(&self.low, &self.high)?;
-            self.back = chunk.entries;
-            match chunk.rest {
+    pub(crate) fn next_back(&mut self, tree: &Tree) -> Result<Option<Entry<'_>>> {
+        while self.back.slots.is_empty() && !self.is_done {
+            match tree.read_down(&self.low, &self.high, &mut self.back)? {
                 Some(high) => self.high = high,
                 None => self.is_done = true,
             }
         }
-        Ok(self.back.pop_back().or_else(|| self.front.pop_back()))
-    }
-}
-
-/// A leaf, latched or copied.
-enum Leaf<'a> {
-    Latched(PageRead<'a>),
-    Copied(Vec<u8>),
-}
-
-impl Leaf<'_> {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Leaf::Latched(page) => page.bytes(),
-            Leaf::Copied(bytes) => bytes,
-        }
+        let part = if self.back.slots.is_empty() { &mut self.front } else { &mut self.back };
+        Ok(part.slots.next_back().map(|slot| part.entry(slot)))
     }
 }
 
 impl Tree {
-    /// A leaf to read entries from. If missing pages are read `inline` it is a copy: reading a page may mean to wait for the flusher, which in turn
-    /// waits for latches. The caller holds the tree's lock, so values in overflow pages stay where they are.
-    fn leaf(&self, id: PageId, inline: bool) -> Result<Leaf<'_>, Stop> {
-        let leaf = self.read(id, inline)?;
-        self.check_leaf(id, leaf.bytes())?;
-        Ok(if inline { Leaf::Copied(leaf.bytes().to_vec()) } else { Leaf::Latched(leaf) })
-    }
-
-    /// Entries from the low end of a range.
-    fn chunk_up(&self, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Result<Chunk> {
+    /// Reads entries from the low end of a range. Returns the bound behind them; `None` if there are no further ones.
+    fn read_up(&self, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>, part: &mut Part) -> Result<Option<Bound<Vec<u8>>>> {
         self.retry(|inline| {
             let meta = self.meta.read();
             // The smallest key that is right of the way taken: everything from there on is in other leaves.
@@ -141,21 +147,25 @@ impl Tree {
                 }
                 index
             })?;
-            let leaf = self.leaf(id, inline)?;
-            let bytes = leaf.bytes();
-            let slots = first_slot(bytes, low)..end_slot(bytes, high);
-            let (entries, is_whole) = self.entries(bytes, slots, inline)?;
-            let rest = match (is_whole, fence) {
-                (false, _) => entries.back().map(|(key, _)| Bound::Excluded(key.clone())),
-                (true, Some(fence)) if is_below(high, &fence) => Some(Bound::Included(fence)),
-                (true, _) => None,
-            };
-            Ok(Chunk { entries, rest })
+            self.copy_leaf(id, inline, part)?;
+            let slots = first_slot(&part.leaf, low)..end_slot(&part.leaf, high);
+            let end = self.read_long(part, slots.clone(), inline)?.map_or(slots.end, |last| last + 1);
+            part.slots = slots.start..end;
+            Ok(match fence {
+                _ if end < slots.end => Some(Bound::Excluded(node::key(&part.leaf, end - 1).to_vec())),
+                Some(fence) if is_below(high, &fence) => Some(Bound::Included(fence)),
+                _ => None,
+            })
         })
     }
 
-    /// Entries from the high end of a range.
-    fn chunk_down(&self, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Result<Chunk> {
+    /// Reads entries from the high end of a range. Returns the bound in front of them; `None` if there are no further ones.
+    fn read_down(
+        &self,
+        low: &Bound<Vec<u8>>,
+        high: &Bound<Vec<u8>>,
+        part: &mut Part,
+    ) -> Result<Option<Bound<Vec<u8>>>> {
         self.retry(|inline| {
             let meta = self.meta.read();
             // The largest key that is left of the way taken, or its start: everything below is in other leaves.
@@ -172,41 +182,49 @@ impl Tree {
                 }
                 index
             })?;
-            let leaf = self.leaf(id, inline)?;
-            let bytes = leaf.bytes();
-            let slots = (first_slot(bytes, low)..end_slot(bytes, high)).rev();
-            let (mut entries, is_whole) = self.entries(bytes, slots, inline)?;
-            entries.make_contiguous().reverse();
-            let rest = match (is_whole, fence) {
-                (false, _) => entries.front().map(|(key, _)| Bound::Excluded(key.clone())),
+            self.copy_leaf(id, inline, part)?;
+            let slots = first_slot(&part.leaf, low)..end_slot(&part.leaf, high);
+            let start = self.read_long(part, slots.clone().rev(), inline)?.unwrap_or(slots.start);
+            part.long.reverse();
+            part.slots = start..slots.end;
+            Ok(match fence {
+                _ if start > slots.start => Some(Bound::Excluded(node::key(&part.leaf, start).to_vec())),
                 // A separator is a lower bound of what is right of it, so it may itself be no key, or one that was just read.
-                (true, Some(fence)) if is_above(low, &fence) => Some(Bound::Excluded(fence)),
-                (true, _) => None,
-            };
-            Ok(Chunk { entries, rest })
+                Some(fence) if is_above(low, &fence) => Some(Bound::Excluded(fence)),
+                _ => None,
+            })
         })
     }
 
-    /// The entries of these slots, as many as come to about [`CHUNK_BYTES_MAX`], and whether that is all of them.
-    fn entries(
+    /// Copies a leaf, so that its entries can be lent without its latch.
+    fn copy_leaf(&self, id: PageId, inline: bool, part: &mut Part) -> Result<(), Stop> {
+        let leaf = self.read(id, inline)?;
+        self.check_leaf(id, leaf.bytes())?;
+        part.slots = 0..0;
+        part.leaf.clear();
+        part.leaf.extend_from_slice(leaf.bytes());
+        Ok(())
+    }
+
+    /// Reads the long values of these slots. The caller holds the tree's lock, so they stay where they are. If they come to more than is read at
+    /// once, returns the slot that was read last.
+    fn read_long(
         &self,
-        bytes: &[u8],
+        part: &mut Part,
         slots: impl Iterator<Item = usize>,
         inline: bool,
-    ) -> Result<(VecDeque<Entry>, bool), Stop> {
-        let mut entries = VecDeque::new();
+    ) -> Result<Option<usize>, Stop> {
+        part.long.clear();
         let mut taken = 0;
         for slot in slots {
-            if taken >= CHUNK_BYTES_MAX {
-                return Ok((entries, false));
+            if let Value::Overflow { len, first } = node::value(&part.leaf, slot) {
+                part.long.push((slot, self.read_overflow(first, len, inline)?));
+                taken += len;
             }
-            let value = match node::value(bytes, slot) {
-                Value::Inline(value) => value.to_vec(),
-                Value::Overflow { len, first } => self.read_overflow(first, len, inline)?,
-            };
-            taken += value.len();
-            entries.push_back((node::key(bytes, slot).to_vec(), value));
+            if taken >= LONG_BYTES_MAX {
+                return Ok(Some(slot));
+            }
         }
-        Ok((entries, true))
+        Ok(None)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::ops::Bound;
 
-use checkpoint::Store;
 use checkpoint::inspect::{Replay, VerifyReport};
+use checkpoint::{Range, Store};
 use wal::fs::sim::SimFs;
 use wal::{ErrorKind, SyncMode};
 use wal_tests::rng::Rng;
@@ -39,6 +39,28 @@ fn check_ranges(store: &Store, model: &Model, mix: Mix, rng: &mut Rng) {
     front.extend(back);
     let met: Vec<_> = front.into_iter().collect::<Result<_, _>>().expect("the range can be read");
     assert!(met == expected, "from both ends {range:?}: {} entries, not {}", met.len(), expected.len());
+    check_lent(store.range(range.clone()), &expected, rng);
+}
+
+/// Takes the entries of a range from both ends, lent and copied by turns.
+fn check_lent(mut range: Range, expected: &[(Vec<u8>, Vec<u8>)], rng: &mut Rng) {
+    let mut rest = expected.iter();
+    while !rest.as_slice().is_empty() {
+        let is_front = rng.percent(50);
+        let wanted = if is_front { rest.next() } else { rest.next_back() };
+        let wanted = wanted.map(|(key, value)| (key.as_slice(), value.as_slice()));
+        if rng.percent(80) {
+            let entry = if is_front { range.next_entry() } else { range.next_entry_back() };
+            let entry = entry.expect("the range can be read");
+            assert_eq!(entry.map(|entry| (entry.key(), entry.value())), wanted);
+        } else {
+            let entry = if is_front { range.next() } else { range.next_back() };
+            let entry = entry.transpose().expect("the range can be read");
+            assert_eq!(entry.as_ref().map(|(key, value)| (key.as_slice(), value.as_slice())), wanted);
+        }
+    }
+    assert!(range.next_entry().expect("the range can be read").is_none());
+    assert!(range.next_entry_back().expect("the range can be read").is_none());
 }
 
 fn behaves_like_a_map(seed: u64, phases: &[(Mix, u64)]) {
@@ -167,6 +189,40 @@ fn a_bulk_load_of_unsorted_entries_changes_nothing() {
     store.put("a", "3").expect("a put works");
     assert_eq!(store.iter().count(), 1);
     verify_beside(&fs, &content(&store).expect("the store can be read"));
+}
+
+#[test]
+fn long_values_of_one_leaf_are_lent_some_at_a_time_from_either_end() {
+    let fs = SimFs::new(1);
+    let mut config = config(SyncMode::None);
+    config.log.segment_bytes_max = 1 << 20;
+    config.pool_bytes = 256 * config.page_bytes;
+    let store = open(&fs, &config).expect("a new store opens");
+    // Ten values of 300 KiB in one leaf: more than is read at once.
+    let model: Model = (0..10u8).map(|key| (vec![key], vec![key; 300 << 10])).collect();
+    for (key, value) in &model {
+        store.put(key, value).expect("a put works");
+    }
+    let expected: Vec<_> = model.into_iter().collect();
+    for seed in 0..20 {
+        check_lent(store.iter(), &expected, &mut Rng::new(seed));
+    }
+    let part = store.range([3]..[7]);
+    check_lent(part, &expected[3..7], &mut Rng::new(1));
+}
+
+#[test]
+fn a_range_lends_nothing_of_a_store_that_was_closed() {
+    let fs = SimFs::new(1);
+    let store = open(&fs, &config(SyncMode::None)).expect("a new store opens");
+    for key in 0..3u8 {
+        store.put([key], b"value").expect("a put works");
+    }
+    let mut range = store.iter();
+    assert!(range.next_entry().expect("the range can be read").is_some());
+    store.close().expect("the store closes");
+    assert_eq!(range.next_entry().expect_err("the store is closed").kind(), ErrorKind::Closed);
+    assert!(range.next_entry().expect("it ended with the error").is_none());
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub trait Store: Send + Sync {
     fn get(&self, key: &Key, take: &mut dyn FnMut(&[u8])) -> Outcome<bool>;
     /// Fills the empty store with sorted keys, durable at the end, in the way that its documentation calls the fast one.
     fn load(&self, keys: &[Key], value: &[u8]) -> Outcome<()>;
-    /// Reads everything in order, and counts it.
+    /// Reads everything in order, each entry lent where the store can do so, and counts it.
     fn scan(&self) -> Outcome<u64>;
     /// Waits until nothing is done in the background for what was written before, so that nobody who is measured next pays for it.
     fn settle(&self) -> Outcome<()> {

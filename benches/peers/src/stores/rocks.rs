@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rocksdb::{BlockBasedOptions, Cache, DB, IteratorMode, Options, WaitForCompactOptions, WriteBatch, WriteOptions};
+use rocksdb::{BlockBasedOptions, Cache, DB, Options, WaitForCompactOptions, WriteBatch, WriteOptions};
 use wal_benches::measure::Outcome;
 
 use super::{CACHE_BYTES, Key, Store};
@@ -60,11 +60,14 @@ impl Store for Rocks {
     }
 
     fn scan(&self) -> Outcome<u64> {
-        let mut count = 0;
-        for entry in self.db.iterator(IteratorMode::Start) {
-            std::hint::black_box(entry?);
+        let (mut entries, mut count) = (self.db.raw_iterator(), 0);
+        entries.seek_to_first();
+        while let Some(entry) = entries.item() {
+            std::hint::black_box(entry);
             count += 1;
+            entries.next();
         }
+        entries.status()?;
         Ok(count)
     }
 
