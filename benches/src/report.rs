@@ -51,6 +51,9 @@ pub const THROUGHPUT: Column =
 /// Bytes that were moved in a round.
 pub const BYTES: Column =
     Column { title: "MB", key: "megabytes", unit: Unit::Count, of: |sample| sample.bytes as f64 / 1e6 };
+/// Memory that the process has come to occupy.
+pub const RESIDENT: Column =
+    Column { title: "MB", key: "resident_megabytes", unit: Unit::Count, of: |sample| sample.bytes as f64 / 1e6 };
 /// Operations per second.
 pub const OPERATIONS: Column =
     Column { title: "ops/s", key: "operations_per_second", unit: Unit::Count, of: Sample::rate };

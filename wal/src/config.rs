@@ -59,7 +59,7 @@ pub struct Config {
     /// Bytes of one group: what is written and synced together. At least 4 KiB. Default: 4 MiB.
     pub group_bytes_max: usize,
     /// How long the leader of a group waits at most for appenders that were just acknowledged to come back. It costs a lone
-    /// appender nothing. Default: 25 microseconds.
+    /// appender nothing. In `batch` and `none` mode at most one microsecond. Default: 25 microseconds.
     pub gather_max: Duration,
     /// In `sync` mode, write groups with direct I/O, each write durable when it returns, where the file system allows that; it is
     /// tried at open. Otherwise, and in the other modes, a group is one write and one sync. Default: true.

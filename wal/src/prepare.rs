@@ -1,7 +1,6 @@
 //! Makes the next segment ready, off the append path: blocks written, name durable, header blank.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::buffer::AlignedBuffer;
 use crate::config::Config;
@@ -27,8 +26,8 @@ pub(crate) enum Step {
     GiveUp,
 }
 
-/// Asked before each step with the bytes that are filled already, what the last step took, and the size of the segment. May wait.
-pub(crate) type Pace<'a> = dyn Fn(u64, Duration, u64) -> Step + 'a;
+/// Asked before each step with the bytes that are filled already and the size of the segment. May wait.
+pub(crate) type Pace<'a> = dyn Fn(u64, u64) -> Step + 'a;
 
 /// Makes segments ready. Called by one thread at a time.
 #[derive(Debug)]
@@ -84,16 +83,13 @@ impl Preparer {
         let mut zeros = AlignedBuffer::default();
         zeros.extend_zeros(FILL_BYTES.min(bytes) as usize);
         let mut at = 0;
-        let mut took = Duration::ZERO;
         while at < bytes {
-            if pace(at, took, bytes) == Step::GiveUp {
-                let detail = "the log is being closed and needs no further segment";
+            if pace(at, bytes) == Step::GiveUp {
+                let detail = "the log takes no more records and needs no further segment";
                 return Err(Error::new(ErrorKind::Closed, "prepare segment", detail).at_path(file.path()));
             }
             let step = FILL_BYTES.min(bytes - at);
-            let started = Instant::now();
             direct.write_at(&zeros.as_slice()[..step as usize], at)?;
-            took = started.elapsed();
             at += step;
         }
         Ok(())

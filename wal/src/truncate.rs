@@ -363,7 +363,7 @@ fn finish_cut(
     shared.commit_control(structure, successor.control)?;
     let end = kept.sealed_end.expect("a rewritten segment has an end");
     shared.chain.cut(kept.segment, end, Link { number: active.number, base: successor.base, end: None });
-    shared.commit.adopt(active, successor.base);
+    shared.commit.adopt(active);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The sections of the benchmark, in the order in which they run.
 
 mod group_commit;
+mod growth;
 mod modes;
 mod reading;
 pub mod recovery;
@@ -17,7 +18,7 @@ use crate::report::Section;
 pub type Run = fn(&Bench) -> Outcome<Section>;
 
 /// All sections, by name.
-pub const ALL: [(&str, Run); 8] = [
+pub const ALL: [(&str, Run); 9] = [
     ("modes", modes::run),
     ("group-commit", group_commit::run),
     ("tickets", tickets::run),
@@ -25,5 +26,6 @@ pub const ALL: [(&str, Run); 8] = [
     ("rotation", rotation::run),
     ("recovery", recovery::run),
     ("reading", reading::run),
+    ("growth", growth::run),
     ("store", store::run),
 ];

@@ -13,11 +13,16 @@ on_both_file_systems! {
     a_record_larger_than_the_queue_is_appended_all_the_same,
     without_a_background_submits_wait_by_writing,
     the_log_rotates_when_a_segment_is_full,
+    a_log_that_stays_small_has_one_segment,
+    a_log_that_grows_finds_its_next_segment_prepared,
     a_record_is_never_split,
     files_of_removed_segments_are_used_again,
     nothing_is_recycled_if_that_is_off,
     a_reader_keeps_its_segment_from_being_recycled,
 }
+
+/// Bytes of a segment that direct I/O fills in sixteen steps.
+const LARGE: u64 = 4 << 20;
 
 fn text(thread: usize, number: usize) -> Vec<u8> {
     format!("{thread} {number} {}", "x".repeat(number % 97)).into_bytes()
@@ -190,6 +195,38 @@ fn the_log_rotates_when_a_segment_is_full(world: &World) {
     assert!(end.is_none());
     assert!(found.windows(2).all(|pair| pair[0].segment <= pair[1].segment && pair[0].lsn < pair[1].lsn));
     assert_eq!(found.len(), 60);
+}
+
+/// A log with threads of its own, in segments that are filled in several steps.
+fn with_large_segments(world: &World) -> Wal {
+    world.open(Config { background: Background::Threads, segment_bytes_max: LARGE, ..Config::default() })
+}
+
+/// Appends until so many bytes of a large segment are used.
+fn use_up(log: &Wal, bytes: u64) {
+    let start = log.next_lsn().get();
+    while log.next_lsn().get() - start < bytes {
+        log.append(&[7; 32 << 10]).unwrap();
+    }
+}
+
+fn a_log_that_stays_small_has_one_segment(world: &World) {
+    let log = with_large_segments(world);
+    use_up(&log, LARGE / 16);
+    let segments = world.files().into_keys().filter(|name| name.ends_with(".wal")).count();
+    assert_eq!((segments, log.stats().segments_prepared), (1, 0));
+    log.close().unwrap();
+}
+
+fn a_log_that_grows_finds_its_next_segment_prepared(world: &World) {
+    let log = with_large_segments(world);
+    use_up(&log, LARGE * 3 / 4);
+    // All of the preparation is due, so it goes on without another append. The watchdog ends a wait for one that does not.
+    while log.stats().segments_prepared == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(log.stats().rotations, 0);
+    log.close().unwrap();
 }
 
 fn a_record_is_never_split(world: &World) {

@@ -1,12 +1,12 @@
 //! The leader: takes groups off the queue and writes them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::queue::{Group, Next, Queue};
 use super::{Commit, GATHER_RECORDS_MAX, TIMED_APPENDS};
-use crate::buffer::BLOCK_BYTES;
-use crate::config::{Background, SyncMode};
+use crate::buffer::{AlignedBuffer, BLOCK_BYTES};
+use crate::config::Background;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::lsn::Lsn;
@@ -17,6 +17,9 @@ use crate::segment::writer::{ActiveSegment, ReadySegment};
 use crate::sync::atomic::Ordering;
 use crate::sync::{MutexGuard, thread};
 use crate::watermark::{Durability, Target};
+
+/// A write into the page cache takes about so long: to wait longer for others is not worth it.
+const GATHER_WRITTEN_MAX: Duration = Duration::from_micros(1);
 
 /// What only the leader knows: the end of what is written.
 #[derive(Debug)]
@@ -38,6 +41,12 @@ struct Hole {
     needs_header: bool,
 }
 
+impl Hole {
+    fn in_place_of(group: &Group) -> Hole {
+        Hole { segment: Arc::clone(&group.segment), first: group.first, needs_header: group.starts_segment }
+    }
+}
+
 impl Tail {
     /// A tail behind a frame with this checksum, in a block that begins with `block`.
     pub(crate) fn new(last_checksum: u32, block: Vec<u8>) -> Tail {
@@ -48,6 +57,14 @@ impl Tail {
     pub(crate) fn hole(&self) -> Option<Lsn> {
         self.holes.first().map(|hole| hole.first)
     }
+}
+
+/// Whoever has this is the leader.
+#[derive(Debug, Default)]
+#[must_use = "the leader has to lead, or the log stands still"]
+pub(super) struct Lead {
+    /// The group it took when it got the lead.
+    pub(super) first: Option<Group>,
 }
 
 enum Work {
@@ -105,46 +122,47 @@ impl Drop for Pause<'_> {
 
 impl Commit {
     /// Takes the lead if nobody has it and there is something to do.
-    pub(super) fn try_lead(&self) -> bool {
+    pub(super) fn try_lead(&self) -> Option<Lead> {
         let mut queue = self.queue.lock();
         let leads = !queue.is_led && self.has_work(&queue);
         queue.is_led |= leads;
-        leads
+        leads.then(Lead::default)
     }
 
     fn has_work(&self, queue: &Queue) -> bool {
         !queue.groups.is_empty() || (queue.sync_to > self.marks.durable() && self.marks.poison().is_none())
     }
 
-    /// Works as the leader until `own` is decided, or until there is nothing left to do. The caller has the lead; it is
-    /// given up on return.
-    pub(super) fn lead(&self, own: Option<Target>) {
+    /// Works as the leader until `own` is decided, or until there is nothing left to do. The lead is given up on return.
+    pub(super) fn lead(&self, lead: Lead, own: Option<Target>) {
         let _guard = LeaderGuard::new(self);
-        loop {
-            let Some(work) = self.take_work() else { return };
-            self.run(work);
+        let mut work = lead.first.map(Work::Group);
+        let mut used = None;
+        while let Some(next) = work.or_else(|| self.take_work(&mut used)) {
+            used = self.run(next);
             if own.is_some_and(|target| self.marks.outcome(target).is_some()) {
-                return self.hand_over();
+                return self.hand_over(used);
             }
+            work = None;
         }
     }
 
-    /// Does one piece of work. The caller has the lead; it is given up on return.
-    pub(super) fn lead_once(&self) {
+    /// Does one piece of work. The lead is given up on return.
+    pub(super) fn lead_once(&self, lead: Lead) {
         let _guard = LeaderGuard::new(self);
-        if let Some(work) = self.take_work() {
-            self.run(work);
-            self.hand_over();
+        let mut used = None;
+        if let Some(work) = lead.first.map(Work::Group).or_else(|| self.take_work(&mut used)) {
+            let used = self.run(work);
+            self.hand_over(used);
         }
     }
 
-    /// The next piece of work; `None` gives up the lead.
-    fn take_work(&self) -> Option<Work> {
+    /// The next piece of work; `None` gives up the lead. The buffer of the group before serves a later one.
+    fn take_work(&self, used: &mut Option<AlignedBuffer>) -> Option<Work> {
         self.gather();
         let mut queue = self.queue.lock();
-        if let Some(group) = queue.pop() {
-            self.arrived.store(0, Ordering::Relaxed);
-            self.room.notify_all();
+        queue.give_back(used.take());
+        if let Some(group) = self.take_group(&mut queue) {
             return Some(Work::Group(group));
         }
         if self.has_work(&queue) {
@@ -155,22 +173,40 @@ impl Commit {
         None
     }
 
+    /// The oldest group, for the leader.
+    pub(super) fn take_group(&self, queue: &mut Queue) -> Option<Group> {
+        let group = queue.pop()?;
+        self.arrived.store(0, Ordering::Relaxed);
+        self.room.notify_all();
+        Some(group)
+    }
+
+    /// Whether the leader waits for others before it takes a group.
+    pub(super) fn expects_more(&self) -> bool {
+        let expected = self.expected.load(Ordering::Relaxed);
+        expected > 1 && self.arrived.load(Ordering::Relaxed) < expected
+    }
+
     /// Waits a moment for as many records as the last group acknowledged: whoever appended those is about to come back, and one sync
     /// for all is worth more than the wait. A lone appender expects nobody and waits for nothing.
     fn gather(&self) {
-        let expected = self.expected.load(Ordering::Relaxed);
-        if expected <= 1 || self.arrived.load(Ordering::Relaxed) >= expected {
+        if !self.expects_more() {
             return;
         }
+        let is_synced = self.default_durability() == Durability::Durable;
+        let gather_max = self.parts.config.gather_max;
+        let gather_max = if is_synced { gather_max } else { gather_max.min(GATHER_WRITTEN_MAX) };
         let started = Instant::now();
-        while self.arrived.load(Ordering::Relaxed) < expected && started.elapsed() < self.parts.config.gather_max {
-            thread::yield_now();
+        while self.expects_more() && started.elapsed() < gather_max {
+            // To let others run takes longer than a write into the page cache does.
+            if is_synced { thread::yield_now() } else { std::hint::spin_loop() }
         }
     }
 
-    /// Gives up the lead and finds somebody to take it, if there is work.
-    fn hand_over(&self) {
+    /// Gives up the lead, with the buffer of the last group, and finds somebody to take it, if there is work.
+    fn hand_over(&self, used: Option<AlignedBuffer>) {
         let mut queue = self.queue.lock();
+        queue.give_back(used);
         queue.is_led = false;
         self.room.notify_all();
         if !self.has_work(&queue) {
@@ -192,26 +228,23 @@ impl Commit {
         }
     }
 
-    fn run(&self, work: Work) {
-        let (sequence, records, buffer) = match work {
+    /// Does one piece of work, and tells those who wait for it. Returns the buffer that it used.
+    fn run(&self, work: Work) -> Option<AlignedBuffer> {
+        let mut group = match work {
+            Work::Group(group) => group,
             Work::SyncTo(end) => {
                 // A failure is latched and reaches everybody through the marks.
                 if self.fill_hole_for_sync(end).is_ok() && self.sync_to(end.min(self.marks.written())).is_ok() {
                     self.forget_unreachable_sync(end);
                 }
-                return;
-            }
-            Work::Group(mut group) => {
-                self.write_and_sync(&mut group);
-                (group.sequence, group.records, std::mem::take(&mut group.bytes))
+                return None;
             }
         };
-        self.queue.lock().give_back(buffer);
-        if self.parts.config.sync_mode == SyncMode::Sync {
-            let expected = if records <= GATHER_RECORDS_MAX { records as u32 } else { 0 };
-            self.expected.store(expected, Ordering::Relaxed);
-        }
-        self.groups_done[(sequence & 1) as usize].wake_all();
+        self.write_and_sync(&mut group);
+        let expected = if group.records <= GATHER_RECORDS_MAX { group.records as u32 } else { 0 };
+        self.expected.store(expected, Ordering::Relaxed);
+        self.groups_done[(group.sequence & 1) as usize].wake_all();
+        Some(group.bytes)
     }
 
     /// A sync that was asked for past everything that exists (its records were refused by a full disk) is over.
@@ -248,12 +281,12 @@ impl Commit {
         let witness = self.marks.durable();
         let written_witness = if self.parts.bugs.has(Bug::WitnessStuckAtZero) { Lsn::ZERO } else { witness };
         self.fill_holes(&mut tail, group, witness)?;
-        let segment = Arc::clone(&group.segment);
+        let segment = &group.segment;
         let bytes = group.bytes.as_mut_slice();
         let offset = if group.starts_segment {
-            let header = self.header_for(&segment, tail.last_checksum, written_witness);
+            let header = self.header_for(segment, tail.last_checksum, written_witness);
             bytes[..group.frames_at].copy_from_slice(&header.encode());
-            self.begin_sync_of(&segment);
+            self.begin_sync_of(segment);
             0
         } else {
             bytes[..group.frames_at].copy_from_slice(&tail.block[..group.frames_at]);
@@ -286,7 +319,7 @@ impl Commit {
                 {
                     return Err(second.into_io().at_lsn(group.first));
                 }
-                tail.holes.push(Hole { segment, first: group.first, needs_header: group.starts_segment });
+                tail.holes.push(Hole::in_place_of(group));
             }
             return Err(error.at_lsn(group.first));
         }
@@ -299,7 +332,7 @@ impl Commit {
             metrics.group_bytes.record(group.bytes.len() as u64);
         }
         if group.starts_segment {
-            self.note_rotation(&segment);
+            self.note_rotation(segment);
         }
         // Whatever a direct write leaves behind it is durable only if all before it is.
         let is_durable = segment.direct.is_some() && witness >= group.first;
@@ -354,11 +387,7 @@ impl Commit {
         let result = self.fill_holes_to(tail, group.first, witness);
         if result.is_err() && tail.holes.last().is_some_and(|hole| !Arc::ptr_eq(&hole.segment, &group.segment)) {
             // This group is refused too. It is the first of its segment, whose header is then missing as well.
-            tail.holes.push(Hole {
-                segment: Arc::clone(&group.segment),
-                first: group.first,
-                needs_header: group.starts_segment,
-            });
+            tail.holes.push(Hole::in_place_of(group));
         }
         result
     }
@@ -430,7 +459,8 @@ impl Commit {
         loop {
             let group = self.queue.lock().pop();
             let Some(group) = group else { break };
-            self.run(Work::Group(group));
+            let used = self.run(Work::Group(group));
+            self.queue.lock().give_back(used);
         }
         // A group that could not be written has poisoned the log: nothing may be built on records that are not there.
         self.marks.check()?;
@@ -480,21 +510,20 @@ impl Commit {
             return Err(error);
         }
         self.note_rotation(&next);
-        self.adopt(next, end);
+        self.adopt(next);
         Ok(())
     }
 
-    /// While paused: goes on in `segment`, which has no frame yet, at its base `next`, with everything below durable.
-    pub(crate) fn adopt(&self, segment: Arc<ActiveSegment>, next: Lsn) {
+    /// While paused: goes on in `segment`, which has no frame yet, with everything below its base durable.
+    pub(crate) fn adopt(&self, segment: Arc<ActiveSegment>) {
+        let next = segment.base;
         let mut tail = self.tail.lock();
         let checksum = if self.parts.bugs.has(Bug::StaleChecksumAfterCut) { tail.last_checksum } else { 0 };
         *tail = Tail::new(checksum, Vec::new());
         drop(tail);
         self.restart_sync_with(Arc::clone(&segment));
         let mut queue = self.queue.lock();
-        queue.segment = segment;
-        queue.next_lsn = next;
-        self.request_segment(&mut queue);
+        queue.go_on_in(segment);
         drop(queue);
         self.marks.publish_written(next);
         self.marks.publish_durable(next);
@@ -558,8 +587,8 @@ impl Commit {
     pub(crate) fn run_background(&self) {
         debug_assert!(self.parts.config.background == Background::Threads);
         // One group at a time, so that callbacks run and syncs are not late however much is submitted.
-        if self.try_lead() {
-            self.lead_once();
+        if let Some(lead) = self.try_lead() {
+            self.lead_once(lead);
         }
         self.sync_if_due();
     }

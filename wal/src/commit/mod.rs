@@ -27,9 +27,10 @@ use crate::prepare::{Preparer, Step};
 use crate::record::frame_bytes;
 use crate::segment::chain::Chain;
 use crate::segment::writer::ActiveSegment;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::watermark::{Durability, Target, Watermark};
+use lead::Lead;
 use queue::{Admission, Next, Queue};
 pub(crate) use queue::{Input, Place};
 
@@ -37,8 +38,6 @@ pub(crate) use queue::{Input, Place};
 const GATHER_RECORDS_MAX: u64 = 256;
 /// At most this much of a segment's end is kept for appends that may use the reserve.
 const RESERVE_MAX: u64 = 64 << 10;
-/// While the filling of the next segment is ahead it rests for so many times as long as its last step took.
-const FILL_REST: u32 = 5;
 /// How often an append that waits for a write into the page cache looks before it sleeps.
 const SPINS: u32 = if cfg!(wal_scheduled) { 1 } else { 100 };
 /// In `batch` and `none` mode one append of this many is timed: reading the clock twice would cost a tenth of such an append.
@@ -106,6 +105,8 @@ pub(crate) struct Commit {
     tail: Mutex<lead::Tail>,
     sync: Mutex<sync::SyncState>,
     sync_done: Condvar,
+    /// How many segments may hold unsynced data: each append looks, and takes no lock for it.
+    unsynced_segments: AtomicUsize,
     pub(crate) marks: Arc<Watermark>,
     /// Waiters that may lead sleep on the event of their group's lowest sequence bit, so a broadcast wakes one group and not the next.
     groups_done: [Event; 2],
@@ -135,6 +136,7 @@ impl Commit {
             tail: Mutex::new(lead::Tail::new(last_checksum, block)),
             sync: Mutex::new(sync::SyncState::new(segment)),
             sync_done: Condvar::new(),
+            unsynced_segments: AtomicUsize::new(1),
             marks,
             groups_done: Default::default(),
             expected: AtomicU32::new(0),
@@ -165,10 +167,10 @@ impl Commit {
     /// Appends the records as one atomic batch and returns when they are as safe as `demand` asks.
     pub(crate) fn append<'a>(&self, inputs: impl Iterator<Item = Input<'a>> + Clone, demand: Demand) -> Result<Place> {
         let started = self.start_timing();
-        let (place, leads) = self.enqueue(inputs, demand, true)?;
+        let (place, lead) = self.enqueue(inputs, demand, true)?;
         let target = Target { end: place.end, durability: demand.durability };
-        if leads {
-            self.lead(Some(target));
+        if let Some(lead) = lead {
+            self.lead(lead, Some(target));
         }
         self.wait_as_candidate(target, place.group)?;
         if let Some(started) = started {
@@ -193,14 +195,14 @@ impl Commit {
         count.is_multiple_of(TIMED_APPENDS).then(Instant::now)
     }
 
-    /// Puts the records into the queue. If `may_lead` and nobody leads, the caller is the leader from then on, which the second
-    /// part of the result says; it must call [`Commit::lead`].
+    /// Puts the records into the queue. If `may_lead` and nobody leads, the caller is the leader from then on and must call
+    /// [`Commit::lead`].
     fn enqueue<'a>(
         &self,
         inputs: impl Iterator<Item = Input<'a>> + Clone,
         demand: Demand,
         may_lead: bool,
-    ) -> Result<(Place, bool)> {
+    ) -> Result<(Place, Option<Lead>)> {
         let mut bytes = 0;
         let mut payload_bytes = 0;
         let mut records = 0;
@@ -211,11 +213,10 @@ impl Commit {
         }
         let mut queue = self.admit(bytes, demand)?;
         let wants_sync = demand.durability == Durability::Durable;
-        let (place, rotated) = queue.push(inputs, bytes, self.parts.config.group_bytes_max, wants_sync);
-        if rotated {
-            self.request_segment(&mut queue);
-        }
-        let leads = may_lead && !queue.is_led;
+        let place = queue.push(inputs, bytes, self.parts.config.group_bytes_max, wants_sync);
+        self.prepare_if_due(&mut queue);
+        let is_led = queue.is_led;
+        let leads = may_lead && !is_led;
         queue.is_led |= leads;
         let group = queue.groups.back_mut().expect("just pushed");
         group.candidates += u32::from(may_lead && !leads);
@@ -223,12 +224,13 @@ impl Commit {
         self.parts.metrics.payload_bytes.add_under_lock(payload_bytes);
         // Changed only under the queue's lock, so no locked instruction is needed.
         self.arrived.store(self.arrived.load(Ordering::Relaxed).saturating_add(records as u32), Ordering::Relaxed);
-        let is_led = queue.is_led;
+        // A lone appender takes its group at once, under the same lock.
+        let lead = leads.then(|| Lead { first: if self.expects_more() { None } else { self.take_group(&mut queue) } });
         drop(queue);
         if !may_lead && !is_led {
             self.parts.background.wake_all();
         }
-        Ok((place, leads))
+        Ok((place, lead))
     }
 
     /// Waits until frames of `bytes` may be pushed, and returns with the queue locked.
@@ -271,7 +273,7 @@ impl Commit {
         }
         queue.is_led = true;
         drop(queue);
-        self.lead_once();
+        self.lead_once(Lead::default());
         self.queue.lock()
     }
 
@@ -326,19 +328,26 @@ impl Commit {
         }
     }
 
-    /// Asks the background for the segment after the active one, if there is a background.
-    fn request_segment(&self, queue: &mut Queue) {
-        if self.parts.config.background == Background::Threads
-            && matches!(queue.next_segment, Next::Missing | Next::Failed(_))
-        {
-            queue.next_segment = Next::Requested;
-            self.parts.preparation.wake_all();
+    /// Has the background prepare the segment after the active one, if there is a background and enough of the active one is used.
+    fn prepare_if_due(&self, queue: &mut Queue) {
+        if queue.next_lsn < queue.prepare_at || self.parts.config.background == Background::Inline {
+            return;
         }
+        queue.prepare_at = Lsn::LIMIT;
+        if matches!(queue.next_segment, Next::Missing | Next::Failed(_)) {
+            queue.next_segment = Next::Requested;
+        }
+        // A preparation that is under way rests until its next step is due.
+        self.parts.preparation.wake_all();
     }
 
-    /// As [`Commit::request_segment`]; called when space was freed or the log was opened.
+    /// Called when the log was opened or space was freed: a preparation that failed for want of it may succeed now.
     pub(crate) fn prefetch_segment(&self) {
-        self.request_segment(&mut self.queue.lock());
+        let mut queue = self.queue.lock();
+        if matches!(queue.next_segment, Next::Failed(_)) {
+            queue.prepare_at = Lsn::ZERO;
+        }
+        self.prepare_if_due(&mut queue);
     }
 
     /// Prepares the next segment if that was requested.
@@ -351,10 +360,10 @@ impl Commit {
         let number = queue.segment.number + 1;
         drop(queue);
         let _guard = PreparationGuard { commit: self, was_panicking: std::thread::panicking() };
-        let pace = |done, took, total| self.pace_fill(done, took, total);
+        let pace = |done, total| self.pace_fill(done, total);
         let next = match self.parts.preparer.prepare(number, &pace) {
             Ok(ready) => Next::Ready(ready),
-            // The close ends a preparation that is under way.
+            // A close or a poison ends a preparation that is under way.
             Err(failure) if failure.error.kind() == ErrorKind::Closed => Next::Failed(failure.error),
             Err(failure) => {
                 crate::observe::preparation_failed(&failure.error);
@@ -372,27 +381,26 @@ impl Commit {
         self.room.notify_all();
     }
 
-    /// Decides on the next step of filling a segment, and rests before it while the filling is ahead of the appends: their writes go to the
-    /// same device. The segment is to be ready when two thirds of the active one are used.
-    fn pace_fill(&self, done: u64, took: Duration, total: u64) -> Step {
+    /// Decides on the next step of filling a segment, and rests before it until it is due, because appends write to the same device. Nobody
+    /// rests while an append waits for the segment.
+    fn pace_fill(&self, done: u64, total: u64) -> Step {
         if self.parts.config.background == Background::Inline {
             return Step::Go;
         }
-        let seen = self.parts.preparation.count();
-        let queue = self.queue.lock();
-        if queue.is_closed {
-            return Step::GiveUp;
+        loop {
+            let seen = self.parts.preparation.count();
+            let mut queue = self.queue.lock();
+            if queue.is_closed || self.marks.poison().is_some() {
+                return Step::GiveUp;
+            }
+            let due_at = queue.fill_due_at(done, total);
+            if queue.is_segment_awaited || queue.next_lsn >= due_at {
+                return Step::Go;
+            }
+            queue.prepare_at = due_at;
+            drop(queue);
+            self.parts.preparation.wait(seen, None);
         }
-        let used = queue.next_lsn.distance_from(queue.segment.base);
-        let room = queue.segment.limit.distance_from(queue.segment.base);
-        // Neither product overflows: a segment has at most 2^30 bytes.
-        let is_ahead = done * room * 2 >= used * total * 3;
-        let rests = done > 0 && is_ahead && !queue.is_segment_awaited;
-        drop(queue);
-        if rests {
-            self.parts.preparation.wait(seen, Some(Instant::now() + took * FILL_REST));
-        }
-        Step::Go
     }
 
     /// Waits for the target; leads whenever nobody else does.
@@ -406,10 +414,9 @@ impl Commit {
             if target.durability == Durability::Written && self.spin(target) {
                 continue;
             }
-            if self.try_lead() {
-                self.lead(Some(target));
-            } else {
-                event.wait(seen, None);
+            match self.try_lead() {
+                Some(lead) => self.lead(lead, Some(target)),
+                None => event.wait(seen, None),
             }
         }
     }
@@ -455,8 +462,10 @@ impl Commit {
                 let detail = "the deadline passed before the record was acknowledged";
                 return Err(Error::new(ErrorKind::TimedOut, "wait for record", detail).at_lsn(target.end));
             }
-            if self.parts.config.background == Background::Inline && self.try_lead() {
-                self.lead(Some(target));
+            if self.parts.config.background == Background::Inline
+                && let Some(lead) = self.try_lead()
+            {
+                self.lead(lead, Some(target));
                 continue;
             }
             self.marks.changed.wait(seen, deadline);
@@ -494,11 +503,11 @@ impl Commit {
         }
         let mut queue = self.queue.lock();
         queue.sync_to = queue.sync_to.max(target.end);
-        let leads = !queue.is_led;
+        let lead = (!queue.is_led).then(Lead::default);
         queue.is_led = true;
         drop(queue);
-        if leads {
-            self.lead(Some(target));
+        if let Some(lead) = lead {
+            self.lead(lead, Some(target));
         }
         self.wait_passively(target, None)
     }
@@ -528,8 +537,8 @@ impl Commit {
         if self.parts.config.background == Background::Threads {
             return self.marks.check();
         }
-        if self.try_lead() {
-            self.lead(None);
+        if let Some(lead) = self.try_lead() {
+            self.lead(lead, None);
         }
         self.sync_if_due();
         self.marks.check()

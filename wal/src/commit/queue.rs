@@ -92,6 +92,8 @@ pub(crate) struct Queue {
     /// The segment the next record goes to, unless it has no room.
     pub(crate) segment: Arc<ActiveSegment>,
     pub(crate) next_segment: Next,
+    /// Once the log ends here or later, the preparation of the next segment is due, or its next step is.
+    pub(crate) prepare_at: Lsn,
     /// Somebody waits until the next segment is prepared.
     pub(crate) is_segment_awaited: bool,
     /// Groups end where blocks do.
@@ -105,6 +107,11 @@ pub(crate) struct Queue {
     pub(crate) is_closed: bool,
 }
 
+/// Once an eighth of a segment is used the next one is prepared: a log that stays small never has a second one.
+fn fill_begins_at(segment: &ActiveSegment) -> Lsn {
+    segment.base.advance(segment.limit.distance_from(segment.base) / 8)
+}
+
 impl Queue {
     pub(crate) fn new(segment: Arc<ActiveSegment>, next_lsn: Lsn, pads_groups: bool) -> Queue {
         Queue {
@@ -113,6 +120,7 @@ impl Queue {
             queued_bytes: 0,
             next_sequence: 0,
             next_lsn,
+            prepare_at: fill_begins_at(&segment),
             segment,
             next_segment: Next::Missing,
             is_segment_awaited: false,
@@ -145,15 +153,14 @@ impl Queue {
     }
 
     /// Appends the frames of one append, which was admitted, and rotates first if the segment has no room for them.
-    /// Returns whether it rotated.
     pub(crate) fn push<'a>(
         &mut self,
         inputs: impl Iterator<Item = Input<'a>>,
         bytes: u64,
         group_bytes_max: usize,
         wants_sync: bool,
-    ) -> (Place, bool) {
-        let rotates = self.open_group(bytes as usize, group_bytes_max);
+    ) -> Place {
+        self.open_group(bytes as usize, group_bytes_max);
         let group = self.groups.back_mut().expect("a group was just opened");
         let first = self.next_lsn;
         let start = group.bytes.len();
@@ -171,35 +178,47 @@ impl Queue {
         self.queued_bytes += bytes as usize;
         self.next_lsn = end;
         let last = first.advance((last_at - start) as u64);
-        (Place { first, last, end, group: group.sequence }, rotates)
+        Place { first, last, end, group: group.sequence }
     }
 
     fn rotate(&mut self) {
         let Next::Ready(ready) = std::mem::replace(&mut self.next_segment, Next::Missing) else {
             unreachable!("an append that does not fit is admitted only when the next segment is ready")
         };
-        self.segment = self.segment.successor(ready, self.next_lsn);
+        self.go_on_in(self.segment.successor(ready, self.next_lsn));
         self.new_group(true);
     }
 
-    /// Makes the last group one that an append of `bytes` joins. Returns whether it had to rotate for that.
-    fn open_group(&mut self, bytes: usize, group_bytes_max: usize) -> bool {
+    /// The next record goes to the start of `segment`.
+    pub(crate) fn go_on_in(&mut self, segment: Arc<ActiveSegment>) {
+        self.next_lsn = segment.base;
+        self.prepare_at = fill_begins_at(&segment);
+        self.segment = segment;
+    }
+
+    /// Where the log ends when so many of the next segment's bytes are to be filled: they all are when five eighths of this one are used.
+    pub(crate) fn fill_due_at(&self, done: u64, total: u64) -> Lsn {
+        let room = self.segment.limit.distance_from(self.segment.base);
+        // The product does not overflow: a segment has at most 2^30 bytes.
+        fill_begins_at(&self.segment).advance(done * (room / 2) / total)
+    }
+
+    /// Makes the last group one that an append of `bytes` joins.
+    fn open_group(&mut self, bytes: usize, group_bytes_max: usize) {
         let has_room = |queue: &Queue| bytes as u64 <= queue.segment.limit.distance_from(queue.next_lsn);
         let joins = self.groups.back().is_some_and(|group| {
             Arc::ptr_eq(&group.segment, &self.segment)
                 && (group.records == 0 || group.bytes.len() + bytes <= group_bytes_max)
         });
         if joins && has_room(self) {
-            return false;
+            return;
         }
         self.pad_last_group();
-        let rotates = !has_room(self);
-        if rotates {
-            self.rotate();
-        } else {
+        if has_room(self) {
             self.new_group(false);
+        } else {
+            self.rotate();
         }
-        rotates
     }
 
     /// How many bytes the last group needs to end where a block does; 0 if it does, or need not, or was taken already.
@@ -260,8 +279,11 @@ impl Queue {
     }
 
     /// Keeps a written group's buffer for a later group.
-    pub(crate) fn give_back(&mut self, mut buffer: AlignedBuffer) {
-        if buffer.capacity() <= SPARE_BYTES_MAX && self.spare.len() < SPARES_MAX {
+    pub(crate) fn give_back(&mut self, buffer: Option<AlignedBuffer>) {
+        if let Some(mut buffer) = buffer
+            && buffer.capacity() <= SPARE_BYTES_MAX
+            && self.spare.len() < SPARES_MAX
+        {
             buffer.clear();
             self.spare.push(buffer);
         }

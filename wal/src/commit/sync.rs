@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::museum::Bug;
 use crate::segment::writer::ActiveSegment;
+use crate::sync::atomic::Ordering;
 
 /// In `none` mode at most this many sealed segments wait for their sync before an append waits for it.
 const UNSYNCED_SEGMENTS_MAX: usize = 4;
@@ -99,6 +100,12 @@ impl Commit {
         if !state.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, segment)) {
             state.dirty.push(Arc::clone(segment));
         }
+        self.count_unsynced(&state);
+    }
+
+    /// Called under the lock whenever the list has changed.
+    fn count_unsynced(&self, state: &SyncState) {
+        self.unsynced_segments.store(state.dirty.len(), Ordering::Relaxed);
     }
 
     /// Lets go of segments that are durable through their end.
@@ -108,6 +115,7 @@ impl Commit {
         while state.dirty.len() > 1 && state.dirty[1].base <= durable {
             state.dirty.remove(0);
         }
+        self.count_unsynced(&state);
     }
 
     /// Everything so far is durable and `segment` is the one being written.
@@ -115,6 +123,7 @@ impl Commit {
         let mut state = self.sync.lock();
         state.dirty = vec![segment];
         state.unsynced_since = None;
+        self.count_unsynced(&state);
     }
 
     /// Whether a group that ends at `end` reaches the bytes that may be lost in `batch` mode. Nothing of it is acknowledged before
@@ -131,7 +140,7 @@ impl Commit {
     pub(super) fn note_unsynced(&self) -> bool {
         match self.parts.config.sync_mode {
             // Only appends that ask for less than the mode leave anything unsynced here.
-            SyncMode::Sync => self.sync.lock().dirty.len() > 1 + UNSYNCED_SEGMENTS_MAX,
+            SyncMode::Sync => self.unsynced_segments.load(Ordering::Relaxed) > 1 + UNSYNCED_SEGMENTS_MAX,
             SyncMode::Batch { .. } => {
                 let mut state = self.sync.lock();
                 let is_first = state.unsynced_since.is_none();
@@ -146,7 +155,7 @@ impl Commit {
                     && self.sync_due().is_some_and(|due| due <= self.parts.clock.monotonic())
             }
             SyncMode::None => {
-                let sealed = self.sync.lock().dirty.len() - 1;
+                let sealed = self.unsynced_segments.load(Ordering::Relaxed) - 1;
                 if sealed > 0 {
                     self.parts.background.wake_all();
                 }

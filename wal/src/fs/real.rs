@@ -166,7 +166,8 @@ mod platform {
     }
 
     pub(super) fn write_at(file: &fs::File, buf: &[u8], offset: u64) -> io::Result<usize> {
-        file.write_at(buf, offset)
+        // Without the detour through a cancellation point of the C library, which a write into the page cache feels.
+        Ok(rustix::io::pwrite(file, buf, offset)?)
     }
 
     // The standard library starts an interrupted sync again. Whether the first one had consumed an error is unknown then, so

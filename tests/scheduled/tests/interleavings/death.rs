@@ -62,6 +62,8 @@ fn tickets_and_subscribers_of_a_log_whose_thread_dies_are_told() {
         let disk = Disk::new(template.kill());
         let log = open(&disk, &config);
         disk.script.kill(pick(4), pick(2) == 1);
+        // From before the appends, so that there is something to tell also if nobody dies.
+        let mut subscription = log.subscribe();
         let submitter = log.clone();
         let waiter = spawn("waiter", move || submitter.submit(&payload(0, 0, 50))?.wait().map(drop));
         let submitter = log.clone();
@@ -69,7 +71,6 @@ fn tickets_and_subscribers_of_a_log_whose_thread_dies_are_told() {
             let ticket = submitter.submit(&payload(1, 0, 50))?;
             ticket.wait_timeout(std::time::Duration::from_secs(3000)).map(drop)
         });
-        let mut subscription = log.subscribe();
         let subscriber = spawn("subscriber", move || subscription.recv().map(drop));
         for task in [waiter, timed, subscriber] {
             if let Some(Err(error)) = finish_or_die(task) {

@@ -161,5 +161,5 @@ fn museum_waiters_that_nobody_wakes_after_a_failed_sync_are_noticed() {
 
 #[test]
 fn museum_a_sync_that_is_tried_again_is_noticed() {
-    finds(Bug::SyncTriedAgain, SyncMode::Sync, "a failed sync was tried again");
+    finds(Bug::SyncTriedAgain, SyncMode::Sync, "a crash would lose it");
 }
