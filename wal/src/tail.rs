@@ -266,8 +266,8 @@ impl Reader {
         let durable = shared.commit.marks.durable();
         self.current = None;
         if self.position >= durable {
-            // Caught up, or waiting for a record that was handed out and is not durable yet.
-            self.check_not_cut(shared)?;
+            // Caught up, or waiting for a record that was handed out and is not durable yet. A cut moves the durable mark past everything that
+            // was handed out, so whoever stood where something was cut is told then.
             return Ok(false);
         }
         loop {
@@ -291,20 +291,6 @@ impl Reader {
                 }
             }
         }
-    }
-
-    /// A reader that stood behind the place of a cut has seen records that are no more.
-    fn check_not_cut(&mut self, shared: &Shared) -> Result<()> {
-        let (location, cuts) = (shared.chain.locate(self.position), shared.chain.cuts());
-        if cuts != self.cuts {
-            self.cuts = cuts;
-            if let Location::Gap { end, .. } = location
-                && self.position != end
-            {
-                return Err(cut(self.position, end));
-            }
-        }
-        Ok(())
     }
 
     /// Opens segment `number` at the position; `end` is where it ends, as far as that is known.

@@ -95,10 +95,8 @@ fn closed(survey: &Survey, control: Control, end: CleanEnd) -> Decision {
     if let Some(error) = first_damage(survey, chain.len() - 1) {
         return Decision::Fail(error);
     }
-    let ends_there = last.header.segment == end.segment
-        && scan.batch_end == end.lsn
-        && scan.last_checksum == end.checksum
-        && scan.stop_lsn == end.lsn;
+    let ends_there =
+        last.header.segment == end.segment && scan.batch_end == end.lsn && scan.last_checksum == end.checksum;
     if ends_there && last.file_bytes == last.header.offset_of(end.lsn) {
         return Decision::Clean(control, end);
     }

@@ -222,9 +222,7 @@ impl Apply<'_> {
         let last = &self.survey.walk.chain[keep.segment];
         let header = last.header;
         let is_empty = keep.end == header.base;
-        let is_sealed_whole = header.sealed_end == Some(keep.end)
-            && last.file_bytes >= header.offset_of(keep.end)
-            && header.segment < control.opened_segment;
+        let is_sealed_whole = header.sealed_end == Some(keep.end) && header.segment < control.opened_segment;
         let mut checksum = keep.last_checksum;
         let mut is_limit_committed = false;
         let next_epoch = self.epoch_max() + 1;
