@@ -280,3 +280,26 @@ fn a_close_wakes_every_future_however_late_it_registered() {
         future.join().expect("it does not panic");
     });
 }
+
+#[test]
+fn a_subscriber_is_told_what_became_durable_before_the_poison() {
+    explore("durable past", 3, || {
+        let (marks, _, _) = watermark();
+        let subscriber = {
+            let marks = Arc::clone(&marks);
+            thread::spawn(move || {
+                loop {
+                    let seen = marks.changed.count();
+                    if marks.durable_past(START).expect("it was durable before the poison") {
+                        return;
+                    }
+                    marks.changed.wait(seen, None);
+                }
+            })
+        };
+        marks.publish_written(end(1));
+        marks.publish_durable(end(1));
+        marks.set_poison(Error::new(ErrorKind::Io, "test", "later"));
+        subscriber.join().expect("it does not panic");
+    });
+}

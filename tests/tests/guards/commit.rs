@@ -243,3 +243,41 @@ fn no_two_padded_groups_share_a_block() {
         assert!(end > 5, "mode {mode}: the groups were written");
     }
 }
+
+#[test]
+fn a_failure_while_a_change_of_structure_prepares_a_segment_is_told_as_what_it_is_to_the_log() {
+    for mode in [SYNC, BATCH, NONE] {
+        let run = Run::through(&setup(mode, BUFFERED), &[Op::Append(100), Op::Append(200), Op::Flush]);
+        // The truncation begins a segment, whose name may not be durable then.
+        run.fs.plan(Fault::error(errno::EIO).on(Operation::SyncDir));
+        let error = run.log().truncate_before(Lsn::new(run.model.records[1].lsn)).expect_err("its name is not synced");
+        assert!(error.is_poisoned(), "mode {mode}: {error}");
+    }
+}
+
+#[test]
+fn the_callback_of_a_record_that_a_full_disk_refuses_is_called_without_another_record() {
+    for mode in [SYNC, BATCH, NONE] {
+        let run = Run::through(&setup(mode, BUFFERED), &[Op::Append(100)]);
+        let (sender, receiver) = mpsc::channel();
+        let ticket = run.log().submit(&[1; 200]).expect("a ticket");
+        ticket.on_complete(move |outcome| sender.send(outcome).expect("the test listens"));
+        run.fs.plan(Fault::error(errno::ENOSPC).on(Operation::Write));
+        run.log().poll().expect("a full disk poisons nothing");
+        assert!(receiver.try_recv().expect("an outcome").expect_err("it was refused").is_full(), "mode {mode}");
+    }
+}
+
+#[test]
+fn a_callback_that_panics_keeps_no_other_from_being_called() {
+    for mode in [SYNC, BATCH, NONE] {
+        let run = Run::through(&setup(mode, BUFFERED), &[Op::Append(100)]);
+        let (sender, receiver) = mpsc::channel();
+        run.log().submit(b"first").expect("a ticket").on_complete(|_| panic!("the test wants it"));
+        let second = run.log().submit(b"second").expect("a ticket");
+        second.on_complete(move |outcome| sender.send(outcome).expect("the test listens"));
+        run.log().poll().expect("nothing is wrong with the log");
+        receiver.try_recv().expect("an outcome").unwrap_or_else(|error| panic!("mode {mode}: {error}"));
+        run.log().close().expect("a clean close");
+    }
+}

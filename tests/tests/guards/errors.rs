@@ -3,7 +3,7 @@
 use wal::ErrorKind;
 use wal::fs::sim::{CrashPlan, Effect, Fault, Operation, errno};
 use wal_tests::oracle::Death;
-use wal_tests::recovery::check_recovery;
+use wal_tests::recovery::{DIR, check_recovery, open};
 use wal_tests::run::{Op, Run};
 
 use super::{BATCH, BUFFERED, NONE, SYNC, allowed, setup};
@@ -69,4 +69,14 @@ fn a_closed_log_changes_no_structure() {
         let trace = run.fs.take_trace();
         assert!(trace.is_empty(), "mode {mode}: {trace:?}");
     }
+}
+
+#[test]
+fn a_reserve_larger_than_a_segment_may_be_is_refused_and_creates_nothing() {
+    let mut setup = setup(SYNC, 0);
+    setup.config.reserve_bytes = (1 << 30) + 1;
+    let fs = wal::fs::sim::SimFs::with_config(setup.sim.clone());
+    let error = open(&fs, &setup, &Default::default()).expect_err("it is out of range");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    fs.names(DIR).expect_err("there is no directory");
 }

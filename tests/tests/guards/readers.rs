@@ -1,7 +1,9 @@
 //! Readers of a live log and of its files.
 
+use std::time::Duration;
+
 use wal::fs::sim::{Effect, Fault, Operation};
-use wal::inspect::{Depth, Outcome, survey};
+use wal::inspect::{Depth, Outcome, StatisticsFile, statistics, survey};
 use wal::{ErrorKind, LogReader, Lsn};
 use wal_tests::recovery::DIR;
 use wal_tests::run::{Op, Run};
@@ -54,6 +56,8 @@ fn a_reader_of_files_passes_by_what_a_cut_made_void() {
     run.fs.write_file(THIRD, &void).expect("a segment");
     let record = files(&run).read(lsn(&run, 1)).expect("it is in the second segment");
     assert_eq!(record.segment, 2);
+    let mut reader = files(&run).reader(Lsn::new(run.model.records[1].end())).expect("a reader");
+    assert!(reader.next_record().expect("it stands at the end").is_none());
 }
 
 #[test]
@@ -72,7 +76,7 @@ fn what_looks_like_damage_once_is_looked_at_again() {
     // As a change of structure makes it look that is under way; here a read that comes out wrong.
     let ops = [Op::Append(100), Op::Append(200), Op::Append(300), Op::Flush];
     let run = Run::through(&setup(SYNC, BUFFERED), &ops);
-    let wrong = || Fault::new(Effect::FlipBit(1000)).on(Operation::Read).name("0000000000000001.prepare");
+    let wrong = || Fault::new(Effect::FlipBit(1000)).on(Operation::Read).name("0000000000000001.wal");
     for skip in 0..2 {
         run.fs.plan(wrong().skip(skip));
         let shown: Vec<_> =
@@ -169,4 +173,50 @@ fn a_record_behind_damage_is_shown_only_if_it_is_proven_durable() {
     let run = Run::through(&setup(NONE, BUFFERED), &[Op::Append(100), Op::Append(200), Op::Append(300)]);
     run.fs.flip_bit(FIRST, offset(&run, 1) + 50, 3).expect("it is in the segment");
     files(&run).read(lsn(&run, 2)).expect_err("nothing says that it was ever durable");
+}
+
+#[test]
+fn a_record_behind_witnessed_damage_is_shown_only_if_it_is_proven_durable_itself() {
+    for last in [Op::AppendWritten(20), Op::AppendDurable(20)] {
+        let ops = [Op::AppendDurable(100), Op::AppendDurable(200), Op::AppendWritten(300), last];
+        let run = Run::through(&setup(NONE, BUFFERED), &ops);
+        run.fs.flip_bit(FIRST, offset(&run, 1) + 50, 3).expect("it is in the segment");
+        // The frame of the third record proves the second one, and nothing proves the third.
+        let error = files(&run).read(lsn(&run, 2)).expect_err("nothing says that it was ever durable");
+        assert!(error.is_corruption(), "{error}");
+    }
+    let ops = [Op::AppendDurable(100), Op::AppendDurable(200), Op::AppendDurable(300), Op::AppendWritten(20)];
+    let run = Run::through(&setup(NONE, BUFFERED), &ops);
+    run.fs.flip_bit(FIRST, offset(&run, 1) + 50, 3).expect("it is in the segment");
+    assert_eq!(files(&run).read(lsn(&run, 2)).expect("the frame behind it proves it").payload.len(), 300);
+}
+
+#[test]
+fn a_reader_goes_on_after_a_read_that_failed_as_if_nothing_had_been() {
+    for mode in [SYNC, BATCH, NONE] {
+        let run = Run::through(&setup(mode, BUFFERED), &[Op::Append(100), Op::Append(200), Op::Flush]);
+        let eio = || Fault::error(wal::fs::sim::errno::EIO).on(Operation::Read);
+        let mut reader = run.log().reader(Lsn::ZERO).expect("a reader");
+        // The header is read, and then the records.
+        run.fs.plan(eio().skip(1));
+        reader.next_record().expect_err("the read failed");
+        run.fs.forget_faults();
+        // What it has open it need not open again.
+        run.fs.plan(eio().skip(1));
+        let record = reader.next_record().unwrap_or_else(|error| panic!("mode {mode}: {error}"));
+        assert_eq!(record.expect("a record").lsn, lsn(&run, 0), "mode {mode}");
+        run.fs.forget_faults();
+    }
+}
+
+#[test]
+fn statistics_that_are_being_written_are_looked_at_again() {
+    let mut setup = setup(SYNC, BUFFERED);
+    setup.config.statistics_interval = Some(Duration::from_secs(1));
+    let run = Run::through(&setup, &[Op::Append(100)]);
+    run.clock.advance(Duration::from_secs(1));
+    run.log().poll().expect("nothing is wrong with the log");
+    run.fs.plan(Fault::new(Effect::FlipBit(5000)).on(Operation::Read).name("wal-statistics").times(2));
+    let found = statistics(&run.fs, DIR).expect("it can be looked at");
+    assert!(matches!(found, StatisticsFile::Valid(_)), "{found:?}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use wal::fs::sim::SimFs;
 use wal::fs::{Directory, File, FileSystem, LockGuard, OpenMode};
-use wal::{AppendOptions, Background, Config, Durability, ErrorKind, Lsn, Wal};
+use wal::{AppendOptions, Background, Clock, Config, Durability, ErrorKind, Lsn, SystemClock, Wal};
 use wal_tests::recovery::DIR;
 use wal_tests::watchdog::Watchdog;
 
@@ -225,4 +225,66 @@ fn who_asks_for_a_sync_is_heard_by_a_background_that_has_nothing_to_do() {
         let lsn = log.append(b"record").expect("an append");
         assert!(log.wait_durable_timeout(lsn, Duration::from_secs(3000)).expect("it is synced") > lsn);
     }
+}
+
+#[test]
+fn a_record_is_made_durable_although_its_ticket_was_dropped_and_nobody_waits_for_it() {
+    let watchdog = Watchdog::start();
+    let (fs, watch) = (SimFs::new(1), Arc::default());
+    let config = Config { background: Background::Threads, ..setup(SYNC, BUFFERED).config };
+    let log = open_with(&fs, &watch, config).expect("a new log");
+    let mut subscription = log.subscribe();
+    // Not only once, because the background may be on its way to sleep.
+    for round in 0..100 {
+        watchdog.beat(|| format!("round {round}"));
+        let lsn = log.submit(b"record").expect("a ticket").lsn();
+        assert!(subscription.recv().expect("the log is open") > lsn, "round {round}");
+    }
+}
+
+#[test]
+fn what_is_written_while_a_batch_is_synced_is_synced_in_time_too() {
+    let _watchdog = Watchdog::start();
+    let (fs, watch) = (SimFs::new(1), Arc::<Watch>::default());
+    let config = Config { background: Background::Threads, ..setup(BATCH, BUFFERED).config };
+    let log = open_with(&fs, &watch, config).expect("a new log");
+    let mut subscription = log.subscribe();
+    watch.set_gate(true);
+    log.append(b"first").expect("an append");
+    watch.wait_for_sync();
+    let lsn = log.append(b"second").expect("an append");
+    watch.set_gate(false);
+    while subscription.recv().expect("the log is open") <= lsn {}
+    log.close().expect("a clean close");
+}
+
+/// A clock that knows how often the thread asked it that writes the statistics.
+#[derive(Debug, Default)]
+struct Asked(SystemClock, AtomicU32);
+
+impl Clock for Asked {
+    fn monotonic(&self) -> Duration {
+        let is_statistics = std::thread::current().name() == Some("wal-statistics");
+        self.1.fetch_add(u32::from(is_statistics), Ordering::SeqCst);
+        self.0.monotonic()
+    }
+
+    fn unix_micros(&self) -> u64 {
+        self.0.unix_micros()
+    }
+}
+
+#[test]
+fn a_close_does_not_wait_until_statistics_are_due() {
+    let _watchdog = Watchdog::start();
+    let clock = Arc::<Asked>::default();
+    let statistics_interval = Some(Duration::from_secs(3600));
+    let config = Config { background: Background::Threads, statistics_interval, ..setup(SYNC, BUFFERED).config };
+    let opener = Wal::opener(config).file_system(Arc::new(SimFs::new(1))).clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let log = opener.open(DIR).expect("a new log");
+    // It looks whether they are due, and then how long it may sleep.
+    while clock.1.load(Ordering::SeqCst) < 2 {
+        std::thread::yield_now();
+    }
+    log.close().expect("a clean close");
 }

@@ -271,3 +271,23 @@ mod platform {
         file.sync_all()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_copy_of_the_lock_releases_nothing() {
+        let path = std::env::temp_dir().join(format!("wal-lock-{}", std::process::id()));
+        let open = || fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).unwrap();
+        let file = open();
+        // What a child has after a fork: the same open file, and the guard of its parent.
+        let copy = RealLock { file: file.try_clone().unwrap(), process: std::process::id().wrapping_add(1) };
+        let held = lock(file).unwrap().expect("nobody has it");
+        drop(copy);
+        assert!(lock(open()).unwrap().is_none(), "its owner has it still");
+        drop(held);
+        assert!(lock(open()).unwrap().is_some(), "its owner has released it");
+        fs::remove_file(path).unwrap();
+    }
+}

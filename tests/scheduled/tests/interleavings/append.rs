@@ -1,9 +1,9 @@
 //! Appends that race each other, rotation and the close.
 
-use wal_scheduled::{Config, SyncMode};
+use wal_scheduled::{Config, SyncMode, Wal};
 
 use crate::disk::Disk;
-use crate::world::{BATCH, Told, check_crash, config, explorer, finish, inline, open, template, writer};
+use crate::world::{BATCH, Told, check_crash, config, explorer, finish, inline, is_on_disk, open, template, writer};
 
 fn writers_race(name: &str, config: Config, writers: u8, count: u8, bytes: usize) {
     let template = template(&config);
@@ -50,4 +50,35 @@ fn what_is_acknowledged_in_none_mode_is_a_prefix() {
 fn appends_that_race_for_the_next_segment_all_get_one() {
     writers_race("rotate sync", config(SyncMode::Sync), 2, 3, 2500);
     writers_race("rotate inline", inline(SyncMode::Sync), 2, 3, 2500);
+}
+
+/// However many segments are begun while a sync runs: what it says to be durable is.
+#[test]
+fn what_lies_below_the_durable_mark_is_on_disk_in_whichever_segment() {
+    for mode in [SyncMode::None, BATCH] {
+        let config = config(mode);
+        let template = template(&config);
+        explorer("durable mark").check(move || {
+            let disk = Disk::new(template.kill());
+            let log = open(&disk, &config);
+            let told = Told::default();
+            let look = |log: &Wal| {
+                let (known, durable) = (told.records(), log.durable_lsn());
+                for (lsn, payload) in known.iter().filter(|(lsn, _)| **lsn < durable) {
+                    assert!(is_on_disk(&disk.sim, *lsn, payload), "durable up to {durable}, and a crash loses {lsn}");
+                }
+            };
+            let tasks: Vec<_> = (0..2).map(|number| writer(&log, &disk, &told, number, 3, 2500)).collect();
+            for _ in 0..3 {
+                look(&log);
+                log.flush().expect("nothing fails");
+                look(&log);
+            }
+            tasks.into_iter().for_each(|task| finish(task).expect("nothing fails"));
+            look(&log);
+            log.flush().expect("nothing fails");
+            look(&log);
+            log.close().expect("it closes");
+        });
+    }
 }

@@ -157,3 +157,17 @@ fn dropping_the_last_handle_waits_for_what_was_taken() {
         check_clean(&disk, &config, &told);
     });
 }
+
+#[test]
+fn a_subscriber_that_comes_while_the_log_is_closed_is_told() {
+    let config = config(SyncMode::Sync);
+    let template = template(&config);
+    explorer("close, subscribing").seeds(3000).check(move || {
+        let disk = Disk::new(template.kill());
+        let log = open(&disk, &config);
+        let mut subscription = log.subscribe();
+        let subscriber = spawn("subscriber", move || block_on(subscription.changed()));
+        log.close().expect("it closes");
+        assert_eq!(finish(subscriber).expect_err("nothing was appended").kind(), ErrorKind::Closed);
+    });
+}

@@ -285,3 +285,26 @@ fn a_ticket_whose_time_passes_may_be_waited_for_again() {
         log.close().expect("it closes");
     });
 }
+
+#[test]
+fn a_subscription_that_is_polled_by_one_and_then_by_another_wakes_the_other() {
+    let config = config(SyncMode::Sync);
+    let template = template(&config);
+    explorer("subscription, handed on").check(move || {
+        let disk = Disk::new(template.kill());
+        let log = open(&disk, &config);
+        let mut subscription = log.subscribe();
+        let subscriber = spawn("subscriber", move || {
+            let mut changed = pin!(subscription.changed());
+            let first = changed.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let durable = match first {
+                Poll::Ready(durable) => durable,
+                Poll::Pending => block_on(changed),
+            };
+            durable.expect("the log is open")
+        });
+        let lsn = log.append(&payload(0, 0, 100)).expect("nothing fails");
+        assert!(finish(subscriber) > lsn);
+        log.close().expect("it closes");
+    });
+}

@@ -158,3 +158,25 @@ fn appends_and_followers_meet_a_cut() {
         assert!(matches!(kind, ErrorKind::Truncated | ErrorKind::Closed), "{kind:?}");
     });
 }
+
+#[test]
+fn a_change_of_structure_that_meets_one_who_works_for_others_goes_on_when_he_is_done() {
+    let config = inline(SyncMode::Sync);
+    let template = template(&config);
+    explorer("poll and cut").check(move || {
+        let disk = Disk::new(template.kill());
+        let log = open(&disk, &config);
+        let lsns = filled(&log, 2);
+        let worker = log.clone();
+        let worker = spawn("worker", move || {
+            let ticket = worker.submit(&payload(0, 0, 100)).expect("it is taken");
+            worker.poll().expect("nothing fails");
+            ticket.wait().expect("nothing fails")
+        });
+        let done = log.truncate_after(lsns[0]).expect("it works");
+        let lsn = finish(worker);
+        let is_there = log.read(lsn).is_ok();
+        assert_eq!(is_there, lsn >= done.next_lsn, "{lsn}, cut at {}", done.end_lsn);
+        log.close().expect("it closes");
+    });
+}
