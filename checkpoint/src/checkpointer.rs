@@ -34,7 +34,8 @@ pub trait Pages: Send + Sync + 'static {
     fn take_redo_point(&self) -> Result<(RedoPoint, DirtyTable)>;
 
     /// Called at [`Pace::Alone`] with all pages that are about to be written: what they need in the log first, such as images, can go there in few long
-    /// records that nobody waits for one by one. Does nothing unless it is implemented.
+    /// records that nobody waits for one by one. [`Pages::write`] has to see to it that they are durable; the proof that it gets is older. Does nothing unless
+    /// it is implemented.
     ///
     /// # Errors
     ///
@@ -275,8 +276,8 @@ impl Checkpointer {
     /// Writes the pages while the last checkpoint is in force. They count as written by the one that is being made, whose step 4 syncs them.
     fn write_ahead(&self, pages: &dyn Pages, dirty: &DirtyTable) -> Result<u64> {
         let ids: Vec<PageId> = dirty.pages().iter().map(|(id, _)| *id).collect();
-        pages.prepare(&ids)?;
         let durable = LogDurable::everything(&self.log)?;
+        pages.prepare(&ids)?;
         self.write(pages, dirty, &durable, Pace::Alone)
     }
 

@@ -11,6 +11,7 @@ mod kill;
 mod limits;
 mod model;
 mod museum;
+mod own_pages;
 mod races;
 mod recovery;
 mod schedule;
