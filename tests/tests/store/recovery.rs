@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use checkpoint::{Config, Progress, Store};
 use wal::fs::sim::SimFs;
-use wal::{ManualClock, SyncMode};
+use wal::{Background, ManualClock, SyncMode};
 
 use crate::world::{DIR, Model, config, content, key, open};
 
@@ -87,4 +87,39 @@ fn an_open_after_a_kill_reads_what_changed_since_the_checkpoint_however_large_th
     // The three leaves, and the meta page.
     assert_eq!(stats.pages_read, 4, "{stats:?}");
     assert!(content(&store).expect("the store can be read") == model);
+}
+
+#[test]
+fn a_recovery_on_two_threads_does_what_one_does_also_when_the_pool_is_too_small_for_the_pages() {
+    let mut config = config(SyncMode::None);
+    // Enough for some thousand short changes to be gathered, and less than half of the tree.
+    config.pool_bytes = 512 * config.page_bytes;
+    let fs = SimFs::new(1);
+    let store = open(&fs, &config).expect("a new store opens");
+    let mut model: Model = (0..60_000).map(|number| (key(number), vec![1; 100])).collect();
+    store.bulk_load(&model).expect("the load works");
+    for number in 0..20_000 {
+        let (key, value) = (key(number * 7919 % 60_000), (number as u32).to_le_bytes().to_vec());
+        store.put(&key, &value).expect("a put works");
+        model.insert(key, value);
+    }
+    drop(store);
+    let opened = [Background::Inline, Background::Threads].map(|background| {
+        let fs = fs.kill();
+        config.log.background = background;
+        let store = open(&fs, &config).expect("it opens");
+        let (report, stats) = (store.recovery_report().clone(), store.stats());
+        assert!(stats.page_count > 1000 && stats.pages_evicted > 0, "{stats:?}");
+        assert!(content(&store).expect("the store can be read") == model, "{background:?}");
+        store.close().expect("it closes");
+        let pages = fs.read_file(format!("{DIR}/pages")).expect("there is a page file");
+        (
+            report.records,
+            report.changes_applied + report.changes_skipped,
+            pages[..stats.page_count as usize * 4096].to_vec(),
+        )
+    });
+    assert!(opened[0].0 > 10_000, "{} records were replayed", opened[0].0);
+    assert_eq!((opened[0].0, opened[0].1), (opened[1].0, opened[1].1));
+    assert!(opened[0].2 == opened[1].2, "the pages are the same to the byte");
 }
