@@ -160,8 +160,9 @@ impl Checkpointer {
 
     fn with(log: Wal, control: ControlFile) -> Checkpointer {
         Checkpointer {
+            // A log that lost all its records, because none was durable yet, starts anew behind them.
+            redo: AtomicU64::new(control.current().redo.max(log.start_lsn()).get()),
             log,
-            redo: AtomicU64::new(control.current().redo.get()),
             control,
             bugs: Bugs::default(),
             turn: Mutex::new(None),
@@ -178,7 +179,7 @@ impl Checkpointer {
         Checkpointer { bugs, ..self }
     }
 
-    /// Where redo starts if the program ends now.
+    /// Where redo starts if the program ends now: the log can be read from there on.
     pub fn redo_lsn(&self) -> Lsn {
         Lsn::new(self.redo.load(Ordering::Relaxed))
     }
