@@ -91,7 +91,8 @@ Examples:
     Append(AppendArgs),
     /// Print the records of a log.
     ///
-    /// All valid records are printed. A torn tail behind them is a warning; damage behind them is an error.
+    /// All valid records are printed, up to the end that the log had when the command began. A torn tail behind them is a warning; damage behind
+    /// them is an error. `--follow` goes on with what is appended meanwhile and later.
     ///
     /// A decoder is a program of your own that is run once: for each record it reads a line `LSN TYPE LENGTH` and then LENGTH
     /// bytes, and answers with one line of text.
@@ -116,6 +117,8 @@ Examples:
 {EXITS}"))]
     Info(InspectArgs),
     /// List the files of a log, one on a line.
+    ///
+    /// Segments first, then the log's own files, then what does not belong to it.
     #[command(after_help = format!("\
 Examples:
   walctl ls orders

@@ -95,11 +95,26 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::ClosedPipe => f.write_str("standard output was closed"),
-            Failure::Log(error) => error.fmt(f),
-            Failure::Io(what, error) => write!(f, "cannot {what}: {error}"),
+            Failure::Log(error) => {
+                error.fmt(f)?;
+                advise(f, error.io_error())
+            }
+            Failure::Io(what, error) => {
+                write!(f, "cannot {what}: {error}")?;
+                advise(f, Some(error))
+            }
             Failure::Words(_, words) => f.write_str(words),
             Failure::AtLine(line, failure) => write!(f, "line {line}: {failure}"),
         }
+    }
+}
+
+/// What to do about a failure of the operating system, where that can be told from its kind.
+fn advise(f: &mut fmt::Formatter<'_>, error: Option<&io::Error>) -> fmt::Result {
+    match error.map(io::Error::kind) {
+        Some(io::ErrorKind::PermissionDenied) => f.write_str(" (run walctl as the user that owns the files)"),
+        Some(io::ErrorKind::NotADirectory) => f.write_str(" (give the directory that holds the log)"),
+        _ => Ok(()),
     }
 }
 

@@ -174,6 +174,15 @@ fn text(lsn: Lsn) -> String {
     lsn.to_string()
 }
 
+/// Where the log ended when it was surveyed. Whoever reads up to there comes to an end also on a log that is written faster than it is read. No
+/// end is known of a log that cannot be opened: it is read up to the damage.
+pub(crate) fn seen_end(survey: &Survey) -> Lsn {
+    match survey.outcome {
+        Outcome::Clean | Outcome::Kept | Outcome::Cut { .. } => survey.end_lsn,
+        _ => Lsn::LIMIT,
+    }
+}
+
 /// Whether records of the log may lie in the segment.
 pub(crate) fn is_of_the_log(segment: &SegmentInfo) -> bool {
     matches!(segment.state, SegmentState::Active | SegmentState::Sealed | SegmentState::Damaged)

@@ -1,5 +1,8 @@
 //! `walctl ls`: the files of a log.
 
+use std::fs;
+use std::path::Path;
+
 use serde::Serialize;
 use wal::inspect::Depth;
 
@@ -33,7 +36,7 @@ struct Files<'a> {
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs, ui: Ui) -> Result<Exit> {
     let surveyed = look(&args.dir, Depth::Tail, ui, 1)?;
-    let files = files(&surveyed.view, surveyed.live_statistics());
+    let files = files(&args.dir, &surveyed.view, surveyed.live_statistics());
     let mut out = Out::new();
     if ui.format == Format::Jsonl {
         files.iter().try_for_each(|file| out.json("file", file))?;
@@ -44,7 +47,15 @@ pub(crate) fn run(args: &InspectArgs, ui: Ui) -> Result<Exit> {
     surveyed.failure().map_or(Ok(Exit::Fine), Err)
 }
 
-fn files<'a>(view: &'a LogView, statistics: Option<&'a str>) -> Vec<FileView<'a>> {
+/// What every log has beside its segments, as `specs/format.md` names it.
+const OWN: [(&str, &str); 3] = [
+    ("control", "control file: where the log starts, its checkpoint, how it was closed"),
+    ("lock", "lock file: held by the process that writes"),
+    ("reserve", "reserve: given up when a truncation finds the disk full"),
+];
+
+/// Segments first, then the log's own files, then what does not belong to it.
+fn files<'a>(dir: &Path, view: &'a LogView, statistics: Option<&'a str>) -> Vec<FileView<'a>> {
     let segments = view.segments.iter().map(|segment| FileView {
         file: &segment.file,
         what: segment.state,
@@ -56,12 +67,13 @@ fn files<'a>(view: &'a LogView, statistics: Option<&'a str>) -> Vec<FileView<'a>
         created_micros: segment.created_micros,
         damage: segment.damage.as_ref().map(|damage| damage.kind),
     });
+    let own = OWN.into_iter().filter(|(file, _)| dir.join(file).exists());
     let leftovers = view.leftovers.iter().map(|leftover| (leftover.file.as_str(), leftover.fate));
     let others = leftovers.chain(statistics.map(|file| (file, "what the process that writes says of itself")));
-    let others = others.map(|(file, what)| FileView {
+    let others = own.chain(others).map(|(file, what)| FileView {
         file,
         what,
-        bytes: None,
+        bytes: bytes_of(&dir.join(file)),
         segment: None,
         epoch: None,
         base_lsn: None,
@@ -70,6 +82,11 @@ fn files<'a>(view: &'a LogView, statistics: Option<&'a str>) -> Vec<FileView<'a>
         damage: None,
     });
     segments.chain(others).collect()
+}
+
+/// How large a file is. A directory has no size that says anything, and a file may be gone since it was listed.
+fn bytes_of(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
 }
 
 fn table(files: &[FileView<'_>]) -> Table {

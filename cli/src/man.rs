@@ -17,6 +17,9 @@ pub(crate) fn completions(args: &CompletionsArgs) -> Result<Exit> {
 pub(crate) fn man(args: &ManArgs) -> Result<Exit> {
     let command = Walctl::command().disable_help_subcommand(true);
     if let Some(dir) = &args.dir {
+        if !dir.is_dir() {
+            return Err(Failure::usage(format!("{} is not a directory; make it first", dir.display())));
+        }
         clap_mangen::generate_to(command, dir)
             .map_err(|error| Failure::io(format!("write manual pages to {}", dir.display()), error))?;
         return Ok(Exit::Fine);

@@ -9,7 +9,7 @@ use wal::{LogReader, Lsn};
 
 use crate::args::InspectArgs;
 use crate::failure::{Exit, Failure, Result};
-use crate::log::look;
+use crate::log::{look, seen_end};
 use crate::output::{Align, Out, Table, count, fields};
 use crate::size::show_bytes;
 use crate::ui::Ui;
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &InspectArgs, ui: Ui) -> Result<Exit> {
         end_lsn: surveyed.view.end_lsn.clone(),
         ..Counts::default()
     };
-    let ended = count_records(args, ui, &mut counts);
+    let ended = count_records(args, ui, seen_end(&surveyed.survey), &mut counts);
     if counts.records == 0 {
         // There is nothing to show of a log that cannot be read at all.
         ended?;
@@ -82,7 +82,8 @@ fn finish(counts: &Counts, ui: Ui) -> Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn count_records(args: &InspectArgs, ui: Ui, counts: &mut Counts) -> Result<()> {
+/// Counts the records below `end`.
+fn count_records(args: &InspectArgs, ui: Ui, end: Lsn, counts: &mut Counts) -> Result<()> {
     let mut sizes: Histogram<u64> =
         Histogram::new(3).map_err(|error| Failure::Words(Exit::Io, format!("cannot make a histogram: {error}")))?;
     let mut types: BTreeMap<(u16, bool), TypeCount> = BTreeMap::new();
@@ -91,8 +92,8 @@ fn count_records(args: &InspectArgs, ui: Ui, counts: &mut Counts) -> Result<()> 
     let mut is_in_batch = false;
     let ended = loop {
         let record = match reader.next_record() {
-            Ok(Some(record)) => record,
-            Ok(None) => break Ok(()),
+            Ok(Some(record)) if record.lsn < end => record,
+            Ok(_) => break Ok(()),
             Err(error) => break Err(error.into()),
         };
         let bytes = record.payload.len() as u64;

@@ -10,7 +10,7 @@ use wal::{Boundary, Config, LogReader, Lsn, TruncatePolicy, Truncation, Wal};
 
 use crate::args::{PolicyArg, TruncateArgs};
 use crate::failure::{Exit, Failure, Result};
-use crate::log::{Surveyed, is_of_the_log, is_unclean, look, recovery_words};
+use crate::log::{Surveyed, is_of_the_log, is_unclean, look, recovery_words, seen_end};
 use crate::output::{Out, count, say};
 use crate::size::show_bytes;
 use crate::ui::{Consent, Ui};
@@ -37,12 +37,27 @@ pub(crate) fn run(args: &TruncateArgs, ui: Ui) -> Result<Exit> {
     let mut out = Out::new();
     plan.iter().try_for_each(|line| out.line(format_args!("{line}")))?;
     out.finish()?;
+    if surveyed.view.state == "in use" {
+        return in_use(consent, ui);
+    }
     if !consent.is_given("Remove these records for good?", ui)? {
         return Ok(Exit::Fine);
     }
     let truncation = apply(&args.dir, cut, &surveyed, ui)?;
     report(&mut out, &truncation)?;
     out.finish()?;
+    Ok(Exit::Fine)
+}
+
+/// Nobody is asked about, or told to ask for, what would be refused.
+fn in_use(consent: Consent, ui: Ui) -> Result<Exit> {
+    let words = "the log is in use; only its writer can truncate it now. Close it first";
+    if consent.is_applying() {
+        return Err(Failure::Words(Exit::InUse, words.to_owned()));
+    }
+    if !ui.is_quiet {
+        say(format_args!("walctl: nothing was changed; {words}"));
+    }
     Ok(Exit::Fine)
 }
 
@@ -75,7 +90,7 @@ fn preface(surveyed: &Surveyed) -> Vec<String> {
     let view = &surveyed.view;
     let mut plan = vec![format!("log {}: LSN {} to {}, {}", view.path, view.start_lsn, view.end_lsn, view.state)];
     if view.state == "in use" {
-        plan.push("the log is in use; it can be truncated from here only when its writer has closed it".to_owned());
+        plan.push("the log is in use; this is what could be done once its writer has closed it".to_owned());
     } else if !matches!(surveyed.survey.outcome, Outcome::Clean) {
         plan.push(format!("opening the log for this recovers it first: {}", view.explanation));
     }
@@ -131,7 +146,9 @@ fn plan_after(dir: &Path, surveyed: &Surveyed, lsn: Lsn) -> Result<Vec<String>> 
         _ => return Err(Failure::usage(format!("there is no record at LSN {lsn}"))),
     }
     let (mut records, mut bytes, mut first) = (0_u64, 0, None);
-    while let Some(record) = reader.next_record()? {
+    // What is appended while the plan is made is no part of it.
+    let end = seen_end(survey);
+    while let Some(record) = reader.next_record()?.filter(|record| record.lsn < end) {
         records += 1;
         bytes += record.payload.len() as u64;
         first.get_or_insert(record.lsn);
@@ -179,6 +196,10 @@ fn apply(dir: &Path, cut: Cut, surveyed: &Surveyed, ui: Ui) -> Result<Truncation
 
 /// Copies the segments that a cut behind `lsn` changes or removes into a quarantine, while the lock is held.
 fn keep(dir: &Path, lsn: Lsn, ui: Ui) -> wal::Result<()> {
+    let mut behind = LogReader::open(dir)?.reader(lsn)?;
+    if behind.next_record()?.is_none() || behind.next_record()?.is_none() {
+        return Ok(());
+    }
     let survey = survey(&RealFileSystem, dir, Depth::Tail, |_| {})?;
     let is_cut = |segment: &&SegmentInfo| is_of_the_log(segment) && segment.end_lsn.is_none_or(|end| end > lsn);
     let files: Vec<String> = survey.segments.iter().filter(is_cut).map(|segment| segment.file_name.clone()).collect();

@@ -60,7 +60,7 @@ impl Ui {
         if !self.shows_progress {
             return Bar { bar: ProgressBar::hidden(), total: AtomicU64::new(0) };
         }
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         let style = ProgressStyle::with_template(template).expect("the templates are constant and right");
         bar.set_style(style.progress_chars("=> "));
         bar.set_message(what);
@@ -85,6 +85,11 @@ impl Consent {
             ));
         }
         Ok(Consent { is_applying: apply, is_asking })
+    }
+
+    /// Whether a change was asked for, be it confirmed or not.
+    pub(crate) fn is_applying(self) -> bool {
+        self.is_applying
     }
 
     /// Asks, if somebody is to be asked. The question goes to standard error, so that standard output holds the plan alone.

@@ -4,9 +4,11 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use tempfile::TempDir;
-use wal::{Background, Config, Wal};
+use wal::{Background, Config, Lsn, SyncMode, Wal};
 
 fn walctl(args: &[&str], dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_walctl"));
@@ -51,6 +53,123 @@ fn a_log_in_use_is_exit_code_3_for_everything_that_changes_it_and_stays_as_it_is
     assert_eq!(names(), before, "nothing was created and nothing removed");
     log.append(b"three").expect("the writer does not notice");
     log.close().expect("it closes");
+}
+
+#[test]
+fn a_dump_of_a_log_that_grows_faster_than_it_is_read_ends_where_the_log_ended_when_it_began() {
+    /// More than the buffers of a pipe and of the command hold, so that it reads at the pace of this test.
+    const RECORDS: u64 = 8000;
+    let cases: [&[&str]; 4] = [
+        &["dump", "--format", "jsonl"],
+        &["dump", "--format", "jsonl", "--reverse"],
+        &["dump", "--format", "jsonl", "--type", "0"],
+        &["dump", "--format", "jsonl", "--decoder", "cut -d ' ' -f 1"],
+    ];
+    for args in cases {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dir = home.path().join("orders");
+        let config = Config { segment_bytes_max: 1 << 20, ..Config::with_mode(SyncMode::None) };
+        let log = Wal::open(&dir, config).expect("it opens");
+        for _ in 0..RECORDS {
+            log.append(b"").expect("there is room");
+        }
+        let mut child = Guarded(walctl(args, &dir).spawn().expect("it starts"));
+        let lines = BufReader::new(child.0.stdout.take().expect("it is piped")).lines();
+        let mut seen = 0;
+        for line in lines {
+            line.expect("it is text");
+            seen += 1;
+            assert!(seen <= RECORDS, "{args:?} goes on with what was appended after it began");
+            log.append(b"").expect("there is room");
+            log.append(b"").expect("there is room");
+        }
+        assert_eq!(seen, RECORDS, "{args:?}");
+        assert!(child.0.wait().expect("it ends").success());
+        log.close().expect("it closes");
+    }
+}
+
+#[test]
+fn counts_of_a_log_that_is_written_are_those_of_one_moment() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let dir = home.path().join("orders");
+    let log = Wal::open(&dir, Config::with_mode(SyncMode::None)).expect("it opens");
+    log.append(b"the first").expect("there is room");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // The writer ends also when an assertion fails.
+        let _ends = OnDrop(&is_over);
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                log.append(b"and another one").expect("there is room");
+            }
+        });
+        for _ in 0..5 {
+            let output = walctl(&["stat", "--format", "json"], &dir).output().expect("it starts");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let stat: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+            let lsn = |key: &str| -> u64 { stat[key].as_str().and_then(|lsn| lsn.parse().ok()).expect("an LSN") };
+            assert!(lsn("last_lsn") < lsn("end_lsn"), "{stat}");
+        }
+    });
+    log.close().expect("it closes");
+}
+
+/// `WAL_TEST_LOOKS` is how often each command looks.
+#[test]
+fn a_log_that_is_written_and_truncated_is_never_taken_for_a_damaged_one() {
+    let looks = std::env::var("WAL_TEST_LOOKS").map_or(4, |value| value.parse().expect("a number"));
+    println!("WAL_TEST_LOOKS={looks}");
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let dir = home.path().join("orders");
+    let mode = SyncMode::BATCH_DEFAULT;
+    let config = Config { segment_bytes_max: 64 << 10, ..Config::with_mode(mode) };
+    let log = Wal::open(&dir, config).expect("it opens");
+    log.append(b"the first").expect("there is room");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _ends = OnDrop(&is_over);
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let batch = log.append_batch(&[&[1; 100][..], &[2; 3000], b""]).expect("there is room");
+                // Some thirty segments stay.
+                if batch.end.get().is_multiple_of(64) {
+                    let before = log.durable_lsn().get().saturating_sub(2 << 20);
+                    log.truncate_before(Lsn::new(before)).expect("nothing holds it");
+                }
+            }
+        });
+        let commands: [&[&str]; 8] = [
+            &["info"],
+            &["ls"],
+            &["stat"],
+            &["verify"],
+            &["verify", "--quick"],
+            &["verify", "--parallel", "3"],
+            &["dump", "--reverse", "-n", "100"],
+            &["top", "-n", "2", "--interval", "5ms"],
+        ];
+        for args in commands.iter().copied().cycle().take(commands.len() * looks) {
+            let output = walctl(args, &dir).output().expect("it starts");
+            let words = String::from_utf8_lossy(&output.stderr);
+            match output.status.code() {
+                Some(0) => {}
+                // Who reads records says so if they were removed meanwhile.
+                Some(4) if matches!(args[0], "stat" | "dump") && words.contains("truncated") => {}
+                code => panic!("{args:?}: {code:?}: {words}"),
+            }
+        }
+    });
+    log.close().expect("it closes");
+}
+
+/// Sets a flag when it is dropped.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Ends its process when the test does, however that ends.

@@ -74,6 +74,9 @@ pub(crate) fn run(args: &BenchArgs, ui: Ui) -> Result<Exit> {
     }
     let failed = |error| Failure::io("create a directory for the benchmark", error);
     let home = match &args.dir {
+        Some(dir) if dir.exists() && !dir.is_dir() => {
+            return Err(Failure::usage(format!("{} is not a directory", dir.display())));
+        }
         Some(dir) => {
             std::fs::create_dir_all(dir).map_err(failed)?;
             tempfile::Builder::new().prefix("walctl-bench-").tempdir_in(dir)

@@ -2,7 +2,7 @@
 
 mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use checkpoint::inspect::{Finding, Progress, VerifyOptions, show, verify};
 use clap::{Args, Subcommand};
@@ -74,7 +74,17 @@ pub(crate) fn run(command: &CheckpointCommand, ui: Ui) -> Result<Exit> {
     }
 }
 
+/// A path to nothing is told in words about stores; the library would speak of the directory of a log.
+fn check_is_there(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let why = if dir.exists() { "it is not a directory" } else { "the directory does not exist" };
+    Err(Failure::usage(format!("there is no store in {}: {why}", dir.display())))
+}
+
 fn run_show(args: &ShowArgs, ui: Ui) -> Result<Exit> {
+    check_is_there(&args.dir)?;
     let was_in_use = is_in_use(&args.dir.join("wal"));
     let info = show(&RealFileSystem, &args.dir)?;
     let view = StoreView::new(&args.dir, &info, was_in_use || is_in_use(&args.dir.join("wal")));
@@ -88,6 +98,7 @@ fn run_show(args: &ShowArgs, ui: Ui) -> Result<Exit> {
 }
 
 fn run_verify(args: &VerifyArgs, ui: Ui) -> Result<Exit> {
+    check_is_there(&args.dir)?;
     let was_in_use = is_in_use(&args.dir.join("wal"));
     let mut options = VerifyOptions::default();
     options.memory_bytes_max = args.memory.unwrap_or(options.memory_bytes_max);

@@ -5,7 +5,7 @@ mod print;
 mod tree;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use wal::inspect::{Depth, SegmentInfo, survey};
 use wal::{Error, ErrorKind, LogReader, Lsn, Reader};
 
 use crate::failure::{Exit, Failure, Result};
-use crate::log::{cut_words, is_in_use, is_of_the_log};
+use crate::log::{cut_words, is_in_use, is_of_the_log, seen_end};
 use crate::output::{Out, warn};
 use crate::size::parse_size;
 use crate::ui::Ui;
@@ -136,9 +136,11 @@ impl Source {
             let base = base.ok_or_else(|| Failure::usage(format!("segment {number} is not part of the log")))?;
             from = from.max(base);
         }
+        // Without an end that stands still, a log that is written faster than it is read would be read for ever.
+        let seen = if args.follow { Lsn::LIMIT } else { end_of(&args.dir) };
         Ok(Source {
             from: from.max(log.start_lsn()),
-            to: args.to.unwrap_or(Lsn::LIMIT),
+            to: args.to.unwrap_or(Lsn::LIMIT).min(seen),
             count: args.count.unwrap_or(u64::MAX),
             types: args.types.clone(),
             segment: args.segment,
@@ -262,7 +264,12 @@ trait Finish {
 }
 
 /// The segments in which records of the log may lie, oldest first.
-fn segments(dir: &std::path::Path) -> Result<Vec<SegmentInfo>> {
+fn segments(dir: &Path) -> Result<Vec<SegmentInfo>> {
     let survey = survey(&RealFileSystem, dir, Depth::Tail, |_| {})?;
     Ok(survey.segments.into_iter().filter(is_of_the_log).collect())
+}
+
+/// Where the log ends now. What keeps that from being known does not keep the records in front of it from being read.
+fn end_of(dir: &Path) -> Lsn {
+    survey(&RealFileSystem, dir, Depth::Tail, |_| {}).map_or(Lsn::LIMIT, |survey| seen_end(&survey))
 }

@@ -19,7 +19,7 @@ use wal::{ErrorKind, LogReader, Lsn};
 
 use crate::args::Format;
 use crate::failure::{Exit, Failure, Result};
-use crate::log::{is_in_use, is_of_the_log};
+use crate::log::{is_in_use, is_of_the_log, seen_end};
 use crate::output::Out;
 use crate::size::parse_duration;
 use crate::ui::Ui;
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &TopArgs, ui: Ui) -> Result<Exit> {
         thread::sleep(args.interval);
         let (duration, survey) = look(args)?;
         let from = position;
-        let read = read(args, &mut position)?;
+        let read = read(args, &mut position, seen_end(&survey))?;
         let seconds = looked.elapsed().as_secs_f64().max(1e-9);
         looked = Instant::now();
         rotations += self::last_segment(&survey).saturating_sub(last_segment);
@@ -141,8 +141,8 @@ fn look(args: &TopArgs) -> Result<(Duration, Survey)> {
     }
 }
 
-/// Reads what came since the last look.
-fn read(args: &TopArgs, position: &mut Lsn) -> Result<Read> {
+/// Reads what came since the last look, up to the end that this look saw.
+fn read(args: &TopArgs, position: &mut Lsn, end: Lsn) -> Result<Read> {
     let log = LogReader::open(&args.dir)?;
     let mut read = Read::default();
     // What was truncated meanwhile cannot be counted any more.
@@ -154,14 +154,14 @@ fn read(args: &TopArgs, position: &mut Lsn) -> Result<Read> {
     };
     loop {
         match reader.next_record() {
-            Ok(Some(record)) => {
+            Ok(Some(record)) if record.lsn < end => {
                 read.records += 1;
                 read.syncs += u64::from(record.witness > read.witness);
                 read.witness = read.witness.max(record.witness);
                 *position = record.end;
             }
             Err(error) if error.kind() != ErrorKind::Truncated => return Err(error.into()),
-            Ok(None) | Err(_) => return Ok(read),
+            Ok(_) | Err(_) => return Ok(read),
         }
     }
 }
