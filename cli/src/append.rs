@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use wal::{Config, Lsn, Wal};
 
-use crate::args::AppendArgs;
+use crate::args::{AppendArgs, Format};
 use crate::failure::{Exit, Failure, Result};
 use crate::log::{is_unclean, recovery_words};
-use crate::output::{count, say};
+use crate::output::{SCHEMA, count, say};
 use crate::ui::Ui;
 
 /// Runs the command.
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &AppendArgs, ui: Ui) -> Result<Exit> {
     let work = Work {
         wal: &wal,
         feed: Mutex::new(Feed { input, lines: 0, line_bytes_max }),
-        is_acking: args.ack,
+        acks: args.ack.then_some(ui.format),
         is_stopped: AtomicBool::new(false),
         first_failure: Mutex::new(None),
         records: AtomicU64::new(0),
@@ -120,7 +120,8 @@ impl Feed {
 struct Work<'a> {
     wal: &'a Wal,
     feed: Mutex<Feed>,
-    is_acking: bool,
+    /// In which form records are acknowledged, if they are.
+    acks: Option<Format>,
     is_stopped: AtomicBool,
     first_failure: Mutex<Option<Failure>>,
     records: AtomicU64,
@@ -165,8 +166,8 @@ impl Work<'_> {
         let lsn = ticket.wait().map_err(|error| Failure::from(error).at_line(number))?;
         self.records.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(line.len() as u64, Ordering::Relaxed);
-        if self.is_acking {
-            acknowledge(lsn, number)?;
+        if let Some(format) = self.acks {
+            acknowledge(format, lsn, number)?;
         }
         Ok(true)
     }
@@ -180,8 +181,13 @@ impl Work<'_> {
 
 /// Writes the acknowledgement as one line by one write, at once: whoever reads it may rely on the record, even if this process
 /// is killed next.
-fn acknowledge(lsn: Lsn, number: u64) -> Result<()> {
-    let line = format!("{lsn}\t{number}\n");
+fn acknowledge(format: Format, lsn: Lsn, number: u64) -> Result<()> {
+    let line = match format {
+        Format::Table => format!("{lsn}\t{number}\n"),
+        Format::Json | Format::Jsonl => {
+            format!("{{\"schema\":{SCHEMA},\"kind\":\"ack\",\"lsn\":\"{lsn}\",\"line\":{number}}}\n")
+        }
+    };
     let mut stdout = io::stdout().lock();
     // Standard output passes whole lines on by itself, so the flush finds nothing left to write.
     stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::stdout)

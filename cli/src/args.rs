@@ -263,7 +263,7 @@ pub(crate) struct AppendArgs {
     /// Where the lines come from; `-` is standard input.
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub(crate) input: PathBuf,
-    /// Print `LSN<TAB>LINE NUMBER` as soon as a record is acknowledged. Line numbers start at 1.
+    /// Print `LSN<TAB>LINE NUMBER`, or as JSON, as soon as a record is acknowledged. Line numbers start at 1.
     #[arg(long)]
     pub(crate) ack: bool,
 }

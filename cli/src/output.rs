@@ -46,11 +46,37 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
 }
 
 /// Buffered standard output. [`Out::finish`] must be called at the end.
-pub(crate) struct Out(BufWriter<StdoutLock<'static>>);
+pub(crate) struct Out(BufWriter<Sink>);
+
+enum Sink {
+    Stdout(StdoutLock<'static>),
+    Nowhere,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Sink::Stdout(stdout) => stdout.write(bytes),
+            Sink::Nowhere => Ok(bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Sink::Stdout(stdout) => stdout.flush(),
+            Sink::Nowhere => Ok(()),
+        }
+    }
+}
 
 impl Out {
     pub(crate) fn new() -> Out {
-        Out(BufWriter::with_capacity(64 << 10, io::stdout().lock()))
+        Out(BufWriter::with_capacity(64 << 10, Sink::Stdout(io::stdout().lock())))
+    }
+
+    /// For words to people where a machine asked.
+    pub(crate) fn nowhere() -> Out {
+        Out(BufWriter::new(Sink::Nowhere))
     }
 
     /// Writes one line.

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
 use wal::fs::{FileSystem, RealFileSystem};
 use wal::inspect::{Depth, Outcome, SegmentInfo, survey};
 use wal::repair::quarantine;
 use wal::{Boundary, Config, LogReader, Lsn, TruncatePolicy, Truncation, Wal};
 
-use crate::args::{PolicyArg, TruncateArgs};
+use crate::args::{Format, PolicyArg, TruncateArgs};
 use crate::failure::{Exit, Failure, Result};
 use crate::log::{Surveyed, is_of_the_log, is_unclean, look, recovery_words, seen_end};
 use crate::output::{Out, count, say};
@@ -20,6 +21,69 @@ use crate::ui::{Consent, Ui};
 enum Cut {
     Before(Lsn, TruncatePolicy),
     After(Lsn),
+}
+
+/// What would be done, in words and as data.
+struct Plan {
+    /// The first LSN that stays, or the last one.
+    lsn: Lsn,
+    words: Vec<String>,
+    steps: Vec<StepView>,
+    /// Only a cut of the end counts them: it reads them anyway.
+    records: Option<u64>,
+    bytes_freed: Option<u64>,
+}
+
+impl Plan {
+    fn say(&mut self, words: impl Into<String>) {
+        self.words.push(words.into());
+    }
+
+    fn step(&mut self, what: &'static str, file: &str, bytes: Option<u64>, words: &str) {
+        self.words.push(format!("  {what:<7}  {file}{words}"));
+        self.steps.push(StepView { what, file: file.to_owned(), bytes });
+    }
+}
+
+/// The plan as JSON, and what became of it.
+#[derive(Serialize)]
+struct Report<'a> {
+    path: &'a str,
+    state: &'a str,
+    start_lsn: &'a str,
+    end_lsn: &'a str,
+    remove: &'static str,
+    lsn: String,
+    steps: &'a [StepView],
+    records: Option<u64>,
+    bytes_freed: Option<u64>,
+    applied: bool,
+    quarantine: Option<String>,
+    result: Option<ResultView>,
+}
+
+#[derive(Serialize)]
+struct StepView {
+    #[serde(rename = "is")]
+    what: &'static str,
+    file: String,
+    bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ResultView {
+    start_lsn: String,
+    end_lsn: String,
+    next_lsn: String,
+    segments_removed: u64,
+    bytes_freed: u64,
+    boundary: &'static str,
+}
+
+/// What was done.
+struct Done {
+    truncation: Truncation,
+    quarantine: Option<String>,
 }
 
 /// Runs the command.
@@ -35,30 +99,72 @@ pub(crate) fn run(args: &TruncateArgs, ui: Ui) -> Result<Exit> {
         Cut::After(lsn) => plan_after(&args.dir, &surveyed, lsn)?,
     };
     let mut out = Out::new();
-    plan.iter().try_for_each(|line| out.line(format_args!("{line}")))?;
+    if ui.format == Format::Table {
+        plan.words.iter().try_for_each(|line| out.line(format_args!("{line}")))?;
+        out.finish()?;
+    }
+    let outcome = carry_out(&args.dir, cut, &surveyed, consent, ui);
+    let done = outcome.as_ref().ok().and_then(Option::as_ref);
+    if ui.format != Format::Table {
+        out.document(ui.format, "truncate", &document(cut, &surveyed, &plan, done))?;
+    } else if let Some(done) = done {
+        report(&mut out, &done.truncation)?;
+    }
     out.finish()?;
+    outcome.map(|_| Exit::Fine)
+}
+
+fn document<'a>(cut: Cut, surveyed: &'a Surveyed, plan: &'a Plan, done: Option<&Done>) -> Report<'a> {
+    let view = &surveyed.view;
+    let result = done.map(|Done { truncation, .. }| ResultView {
+        start_lsn: truncation.start_lsn.to_string(),
+        end_lsn: truncation.end_lsn.to_string(),
+        next_lsn: truncation.next_lsn.to_string(),
+        segments_removed: truncation.segments_removed,
+        bytes_freed: truncation.bytes_freed,
+        boundary: match truncation.boundary {
+            Boundary::Untouched => "untouched",
+            Boundary::Rewritten => "rewritten",
+            Boundary::Deferred => "deferred",
+        },
+    });
+    Report {
+        path: &view.path,
+        state: view.state,
+        start_lsn: &view.start_lsn,
+        end_lsn: &view.end_lsn,
+        remove: if matches!(cut, Cut::Before(..)) { "before" } else { "after" },
+        lsn: plan.lsn.to_string(),
+        steps: &plan.steps,
+        records: plan.records,
+        bytes_freed: plan.bytes_freed,
+        applied: done.is_some(),
+        quarantine: done.and_then(|done| done.quarantine.clone()),
+        result,
+    }
+}
+
+/// Does it, if that is asked for and allowed.
+fn carry_out(dir: &Path, cut: Cut, surveyed: &Surveyed, consent: Consent, ui: Ui) -> Result<Option<Done>> {
     if surveyed.view.state == "in use" {
-        return in_use(consent, ui);
+        return in_use(consent, ui).map(|()| None);
     }
     if !consent.is_given("Remove these records for good?", ui)? {
-        return Ok(Exit::Fine);
+        return Ok(None);
     }
-    let truncation = apply(&args.dir, cut, &surveyed, ui)?;
-    report(&mut out, &truncation)?;
-    out.finish()?;
-    Ok(Exit::Fine)
+    apply(dir, cut, surveyed, ui).map(Some)
 }
 
 /// Nobody is asked about, or told to ask for, what would be refused.
-fn in_use(consent: Consent, ui: Ui) -> Result<Exit> {
-    let words = "the log is in use; only its writer can truncate it now. Close it first";
+fn in_use(consent: Consent, ui: Ui) -> Result<()> {
+    let words = "the log is in use, so only its writer can truncate it. Close it first";
     if consent.is_applying() {
         return Err(Failure::Words(Exit::InUse, words.to_owned()));
     }
     if !ui.is_quiet {
         say(format_args!("walctl: nothing was changed; {words}"));
     }
-    Ok(Exit::Fine)
+    Ok(())
 }
 
 fn cut(args: &TruncateArgs, surveyed: &Surveyed) -> Result<Cut> {
@@ -86,18 +192,19 @@ fn checkpoint(surveyed: &Surveyed) -> Option<Lsn> {
 }
 
 /// What is true of either plan.
-fn preface(surveyed: &Surveyed) -> Vec<String> {
+fn preface(surveyed: &Surveyed, lsn: Lsn) -> Plan {
     let view = &surveyed.view;
-    let mut plan = vec![format!("log {}: LSN {} to {}, {}", view.path, view.start_lsn, view.end_lsn, view.state)];
+    let mut plan = Plan { lsn, words: Vec::new(), steps: Vec::new(), records: None, bytes_freed: None };
+    plan.say(format!("log {}: LSN {} to {}, {}", view.path, view.start_lsn, view.end_lsn, view.state));
     if view.state == "in use" {
-        plan.push("the log is in use; this is what could be done once its writer has closed it".to_owned());
+        plan.say("the log is in use; this is what could be done once its writer has closed it");
     } else if !matches!(surveyed.survey.outcome, Outcome::Clean) {
-        plan.push(format!("opening the log for this recovers it first: {}", view.explanation));
+        plan.say(format!("opening the log for this recovers it first: {}", view.explanation));
     }
     plan
 }
 
-fn plan_before(dir: &Path, surveyed: &Surveyed, lsn: Lsn, policy: TruncatePolicy) -> Result<Vec<String>> {
+fn plan_before(dir: &Path, surveyed: &Surveyed, lsn: Lsn, policy: TruncatePolicy) -> Result<Plan> {
     let survey = &surveyed.survey;
     if lsn > survey.end_lsn {
         return Err(refused(format!("LSN {lsn} is past the end of the log, {}", survey.end_lsn)));
@@ -105,34 +212,38 @@ fn plan_before(dir: &Path, surveyed: &Surveyed, lsn: Lsn, policy: TruncatePolicy
     if let Some(checkpoint) = checkpoint(surveyed).filter(|&checkpoint| lsn > checkpoint) {
         return Err(refused(format!("LSN {lsn} is past the last checkpoint, {checkpoint}")));
     }
-    let mut plan = preface(surveyed);
+    let mut plan = preface(surveyed, lsn);
     if lsn <= survey.start_lsn {
-        plan.push(format!("nothing to do: no record of the log is before LSN {lsn}"));
+        plan.say(format!("nothing to do: no record of the log is before LSN {lsn}"));
         return Ok(plan);
     }
     // The LSN may lie within a record, and the log begins with a whole one.
     let lsn = LogReader::open(dir)?.reader(lsn)?.next_record()?.map_or(lsn, |record| record.lsn);
-    plan.push(format!("remove the records before LSN {lsn}"));
+    plan.lsn = lsn;
+    plan.say(format!("remove the records before LSN {lsn}"));
     let mut freed = 0;
     for segment in survey.segments.iter().filter(|segment| is_of_the_log(segment)) {
         let Some(base) = segment.base_lsn.filter(|&base| base < lsn) else { continue };
         let name = &segment.file_name;
         if segment.end_lsn.is_some_and(|end| end <= lsn) {
-            plan.push(format!("  remove   {name} ({})", show_bytes(segment.file_bytes)));
+            let words = format!(" ({})", show_bytes(segment.file_bytes));
+            plan.step("remove", name, Some(segment.file_bytes), &words);
             freed += segment.file_bytes;
         } else if policy == TruncatePolicy::WholeSegments {
-            plan.push(format!("  keep     {name} as a whole; the log then starts at its base, LSN {base}"));
+            let words = format!(" as a whole; the log then starts at its base, LSN {base}");
+            plan.step("keep", name, None, &words);
         } else {
             let dead = lsn.distance_from(base);
-            plan.push(format!("  rewrite  {name} without its first {}", show_bytes(dead)));
+            plan.step("rewrite", name, Some(dead), &format!(" without its first {}", show_bytes(dead)));
             freed += dead;
         }
     }
-    plan.push(format!("about {} are freed", show_bytes(freed)));
+    plan.say(format!("about {} are freed", show_bytes(freed)));
+    plan.bytes_freed = Some(freed);
     Ok(plan)
 }
 
-fn plan_after(dir: &Path, surveyed: &Surveyed, lsn: Lsn) -> Result<Vec<String>> {
+fn plan_after(dir: &Path, surveyed: &Surveyed, lsn: Lsn) -> Result<Plan> {
     let survey = &surveyed.survey;
     if lsn < survey.start_lsn {
         return Err(refused(format!("LSN {lsn} is before the start of the log, {}", survey.start_lsn)));
@@ -153,29 +264,30 @@ fn plan_after(dir: &Path, surveyed: &Surveyed, lsn: Lsn) -> Result<Vec<String>> 
         bytes += record.payload.len() as u64;
         first.get_or_insert(record.lsn);
     }
-    let mut plan = preface(surveyed);
+    let mut plan = preface(surveyed, lsn);
+    plan.records = Some(records);
     let Some(first) = first else {
-        plan.push(format!("nothing to do: the record at LSN {lsn} is the last one"));
+        plan.say(format!("nothing to do: the record at LSN {lsn} is the last one"));
         return Ok(plan);
     };
-    plan.push(format!("keep the record at LSN {lsn} and everything before it"));
-    plan.push(format!("remove {} ({} of payload) from LSN {first} on", count(records, "record"), show_bytes(bytes)));
+    plan.say(format!("keep the record at LSN {lsn} and everything before it"));
+    plan.say(format!("remove {} ({} of payload) from LSN {first} on", count(records, "record"), show_bytes(bytes)));
     for segment in survey.segments.iter().filter(|segment| is_of_the_log(segment)) {
         let name = &segment.file_name;
         match (segment.base_lsn, segment.end_lsn) {
-            (Some(base), _) if base > lsn => plan.push(format!("  remove   {name}")),
+            (Some(base), _) if base > lsn => plan.step("remove", name, None, ""),
             (Some(base), Some(end)) if base <= lsn && end > lsn => {
-                plan.push(format!("  rewrite  {name} up to its new end"))
+                plan.step("rewrite", name, None, " up to its new end");
             }
             _ => {}
         }
     }
-    plan.push("the segments concerned are copied to a quarantine first".to_owned());
-    plan.push("the LSNs of what is removed are not used again".to_owned());
+    plan.say("the segments concerned are copied to a quarantine first");
+    plan.say("the LSNs of what is removed are not used again");
     Ok(plan)
 }
 
-fn apply(dir: &Path, cut: Cut, surveyed: &Surveyed, ui: Ui) -> Result<Truncation> {
+fn apply(dir: &Path, cut: Cut, surveyed: &Surveyed, ui: Ui) -> Result<Done> {
     // New segments are as large as those that are there: truncation is often asked for when space is short.
     let largest = surveyed.survey.segments.iter().map(|segment| segment.file_bytes).max().unwrap_or(0);
     let config = Config { create: false, segment_bytes_max: largest.clamp(8 << 10, 1 << 30), ..Config::default() };
@@ -183,22 +295,25 @@ fn apply(dir: &Path, cut: Cut, surveyed: &Surveyed, ui: Ui) -> Result<Truncation
     if !ui.is_quiet && is_unclean(wal.recovery_report()) {
         say(format_args!("walctl: {}", recovery_words(wal.recovery_report())));
     }
-    let truncation = match cut {
-        Cut::Before(lsn, policy) => wal.truncate_before_with(lsn, policy),
-        Cut::After(lsn) => keep(dir, lsn, ui).and_then(|()| wal.truncate_after(lsn)),
+    let done = match cut {
+        Cut::Before(lsn, policy) => {
+            wal.truncate_before_with(lsn, policy).map(|truncation| Done { truncation, quarantine: None })
+        }
+        Cut::After(lsn) => keep(dir, lsn, ui)
+            .and_then(|quarantine| wal.truncate_after(lsn).map(|truncation| Done { truncation, quarantine })),
     };
     // The log is closed in either case; a refusal is worth more to the caller than a failed close.
     let closed = wal.close();
-    let truncation = truncation?;
+    let done = done?;
     closed?;
-    Ok(truncation)
+    Ok(done)
 }
 
 /// Copies the segments that a cut behind `lsn` changes or removes into a quarantine, while the lock is held.
-fn keep(dir: &Path, lsn: Lsn, ui: Ui) -> wal::Result<()> {
+fn keep(dir: &Path, lsn: Lsn, ui: Ui) -> wal::Result<Option<String>> {
     let mut behind = LogReader::open(dir)?.reader(lsn)?;
     if behind.next_record()?.is_none() || behind.next_record()?.is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let survey = survey(&RealFileSystem, dir, Depth::Tail, |_| {})?;
     let is_cut = |segment: &&SegmentInfo| is_of_the_log(segment) && segment.end_lsn.is_none_or(|end| end > lsn);
@@ -206,10 +321,10 @@ fn keep(dir: &Path, lsn: Lsn, ui: Ui) -> wal::Result<()> {
     let fs: Arc<dyn FileSystem> = Arc::new(RealFileSystem);
     let report = format!("cut     the records behind the one at LSN {lsn}\n");
     let name = quarantine(&fs, dir, &files, &report)?;
-    if let Some(name) = name.filter(|_| !ui.is_quiet) {
+    if let Some(name) = name.as_ref().filter(|_| !ui.is_quiet) {
         say(format_args!("walctl: what is removed is kept in {}", dir.join(name).display()));
     }
-    Ok(())
+    Ok(name)
 }
 
 /// Shows what a truncation did.

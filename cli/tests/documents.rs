@@ -3,11 +3,13 @@
 #[path = "snapshots/fixture.rs"]
 mod fixture;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use serde_json::Value;
 use tempfile::TempDir;
 use wal::{AppendOptions, Config, RecordType, SyncMode, Wal};
 
@@ -166,8 +168,79 @@ fn every_command_in_the_guide_of_the_operator_is_one() {
         .skip(1)
         .step_by(2)
         .filter(|code| code.starts_with("walctl ") && code.contains("DIR"))
-        .map(|code| code.replace("DIR", "orders").replace('\n', " "))
+        .map(|code| {
+            let dir = if code.starts_with("walctl checkpoint") { "accounts" } else { "orders" };
+            code.replace("DIR", dir).replace('\n', " ")
+        })
         .collect();
     assert!(commands.len() >= 4, "{commands:?}");
     check("operator.md", &commands);
+}
+
+/// The names of all fields, at any depth.
+fn fields(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => object.iter().for_each(|(name, value)| {
+            into.insert(name.clone());
+            fields(value, into);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| fields(item, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_machine_format_is_json_with_a_schema_and_every_field_is_documented() {
+    let shapes = include_str!("../../specs/walctl-json.md");
+    let home = tempfile::tempdir().expect("a temporary directory");
+    for (name, fixture) in
+        [("orders", "sound"), ("damaged", "corrupt payload"), ("torn", "torn"), ("accounts", "store")]
+    {
+        fixture::make(fixture, &home.path().join(name));
+    }
+    let commands = [
+        "info orders",
+        "info torn",
+        "verify damaged",
+        "ls orders",
+        "stat orders",
+        "repair damaged",
+        "repair damaged --apply --yes -q",
+        "truncate orders --checkpoint",
+        "truncate orders --after 16000 --apply --yes -q",
+        "append orders --ack -q --input lines.txt",
+        "dump orders --payload utf8 --max-bytes 3",
+        "dump orders --decoder cat -n 1",
+        "dump accounts/wal --payload tree",
+        "checkpoint show accounts",
+        "checkpoint verify accounts",
+        "top orders -n 1 --interval 1ms",
+        "bench --mode none --threads 1 --secs 1",
+        "fsync-test . --secs 1 --size 512",
+        "demo",
+    ];
+    fs::write(home.path().join("lines.txt"), "one\n\u{fffd}\n").expect("it can be written");
+    let mut unknown = BTreeSet::new();
+    for command in commands {
+        let is_slow = ["bench", "fsync-test", "demo"].iter().any(|slow| command.starts_with(slow));
+        for format in if is_slow { &["json"][..] } else { &["json", "jsonl"] } {
+            let line = format!("walctl {command} --format {format}");
+            let output = shell(&line, home.path()).output().expect("sh starts");
+            let text = String::from_utf8(output.stdout).expect("it is text");
+            let values: Vec<Value> = if *format == "jsonl" || command.starts_with("append") {
+                text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+            } else {
+                vec![serde_json::from_str(&text).unwrap_or_else(|error| panic!("{line}: {error}: {text}"))]
+            };
+            assert!(!values.is_empty(), "{line} prints nothing");
+            for value in values {
+                assert_eq!(value["schema"], 1, "{line}: {value}");
+                let mut names = BTreeSet::new();
+                fields(&value, &mut names);
+                names.retain(|name| !shapes.contains(&format!("`{name}`")));
+                unknown.extend(names.into_iter().map(|name| format!("{command}: {name}")));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "not in specs/walctl-json.md: {unknown:#?}");
 }

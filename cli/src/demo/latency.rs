@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 use wal::{Config, Wal};
 
 use super::{MODES, THREADS};
@@ -19,8 +20,20 @@ const DURATION: Duration = Duration::from_millis(1200);
 /// Bounds what a fast mode leaves on the disk: a thread that has appended so many records is done.
 const RECORDS_MAX: u64 = (96 << 20) / (PAYLOAD_BYTES * THREADS) as u64;
 
+/// The latency of appends in one mode.
+#[derive(Serialize)]
+pub(super) struct LatencyView {
+    mode: &'static str,
+    p50_nanos: u64,
+    p99_nanos: u64,
+    p999_nanos: u64,
+    max_nanos: u64,
+    appends_per_second: f64,
+}
+
 /// Measures each mode in a log of its own and prints one table.
-pub(super) fn run(out: &mut Out, dir: &Path) -> Result<()> {
+pub(super) fn run(out: &mut Out, dir: &Path) -> Result<Vec<LatencyView>> {
+    let mut views = Vec::new();
     let mut table = Table::new(&[
         ("MODE", Align::Left),
         ("P50", Align::Right),
@@ -35,17 +48,26 @@ pub(super) fn run(out: &mut Out, dir: &Path) -> Result<()> {
         let nanos = measure(&wal)?;
         let seconds = started.elapsed().as_secs_f64();
         wal.close()?;
-        let quantile = |quantile| show_nanos(nanos.value_at_quantile(quantile));
+        let view = LatencyView {
+            mode: name,
+            p50_nanos: nanos.value_at_quantile(0.5),
+            p99_nanos: nanos.value_at_quantile(0.99),
+            p999_nanos: nanos.value_at_quantile(0.999),
+            max_nanos: nanos.max(),
+            appends_per_second: nanos.len() as f64 / seconds,
+        };
         table.row(vec![
             name.to_owned(),
-            quantile(0.5),
-            quantile(0.99),
-            quantile(0.999),
-            show_nanos(nanos.max()),
-            format!("{:.0}", nanos.len() as f64 / seconds),
+            show_nanos(view.p50_nanos),
+            show_nanos(view.p99_nanos),
+            show_nanos(view.p999_nanos),
+            show_nanos(view.max_nanos),
+            format!("{:.0}", view.appends_per_second),
         ]);
+        views.push(view);
     }
-    out.table(&table)
+    out.table(&table)?;
+    Ok(views)
 }
 
 fn measure(wal: &Wal) -> Result<Histogram<u64>> {

@@ -7,10 +7,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde::Serialize;
 use wal::inspect::{Depth, Outcome};
 use wal::{Config, Lsn, SyncMode, Wal};
 
-use crate::args::DemoArgs;
+use crate::args::{DemoArgs, Format};
 use crate::failure::{Exit, Failure, Result};
 use crate::info::show;
 use crate::log::look;
@@ -18,6 +19,7 @@ use crate::output::{Out, say};
 use crate::truncate::report;
 use crate::ui::Ui;
 use crash::Tally;
+use latency::LatencyView;
 
 /// The modes by the names that `append` knows them by.
 const MODES: [(&str, SyncMode); 3] =
@@ -72,14 +74,38 @@ fn claim(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The demo as JSON.
+#[derive(Serialize)]
+struct Report {
+    path: String,
+    is_whole: bool,
+    crashes: Vec<CrashView>,
+    latencies: Vec<LatencyView>,
+}
+
+/// A writer that was killed, and what became of its records.
+#[derive(Serialize)]
+struct CrashView {
+    mode: &'static str,
+    acknowledged: u64,
+    missing: u64,
+    different: u64,
+    misplaced: u64,
+}
+
 fn run_in(dir: &Path, ui: Ui) -> Result<Exit> {
-    let mut out = Out::new();
+    let is_for_people = ui.format == Format::Table;
+    let mut out = if is_for_people { Out::new() } else { Out::nowhere() };
+    let mut crashes = Vec::new();
     out.line(format_args!("1. Writers are killed in mid-commit, and the log is opened again"))?;
     let mut total = Tally::default();
-    for (name, _) in MODES {
+    for (mode, _) in MODES {
         out.line(format_args!(""))?;
         out.finish()?;
-        total.add(&crash::run(&mut out, &dir.join(format!("crash-{name}")), name)?)?;
+        let tally = crash::run(&mut out, &dir.join(format!("crash-{mode}")), mode)?;
+        total.add(&tally)?;
+        let Tally { acknowledged, missing, different, misplaced } = tally;
+        crashes.push(CrashView { mode, acknowledged, missing, different, misplaced });
         out.finish()?;
     }
     out.line(format_args!(""))?;
@@ -87,7 +113,7 @@ fn run_in(dir: &Path, ui: Ui) -> Result<Exit> {
     out.line(format_args!("   in {}; on a file system in memory a sync costs nothing", dir.display()))?;
     out.line(format_args!(""))?;
     out.finish()?;
-    latency::run(&mut out, dir)?;
+    let latencies = latency::run(&mut out, dir)?;
     out.line(format_args!(""))?;
     out.line(format_args!("3. The first half of a log is truncated"))?;
     out.line(format_args!(""))?;
@@ -95,6 +121,12 @@ fn run_in(dir: &Path, ui: Ui) -> Result<Exit> {
     out.line(format_args!(""))?;
     let exit = verdict(&mut out, &total)?;
     out.finish()?;
+    if !is_for_people {
+        let mut out = Out::new();
+        let report = Report { path: dir.display().to_string(), is_whole: total.is_whole(), crashes, latencies };
+        out.document(ui.format, "demo", &report)?;
+        out.finish()?;
+    }
     Ok(exit)
 }
 
