@@ -290,7 +290,13 @@ fn plan_after(dir: &Path, surveyed: &Surveyed, lsn: Lsn) -> Result<Plan> {
 fn apply(dir: &Path, cut: Cut, surveyed: &Surveyed, ui: Ui) -> Result<Done> {
     // New segments are as large as those that are there: truncation is often asked for when space is short.
     let largest = surveyed.survey.segments.iter().map(|segment| segment.file_bytes).max().unwrap_or(0);
-    let config = Config { create: false, segment_bytes_max: largest.clamp(8 << 10, 1 << 30), ..Config::default() };
+    let config = Config {
+        create: false,
+        segment_bytes_max: largest.clamp(8 << 10, 1 << 30),
+        // Nobody appends here, so nothing is kept to be used again: the room is free at once, and counted.
+        recycle_segments_max: 0,
+        ..Config::default()
+    };
     let wal = Wal::open(dir, config)?;
     if !ui.is_quiet && is_unclean(wal.recovery_report()) {
         say(format_args!("walctl: {}", recovery_words(wal.recovery_report())));
