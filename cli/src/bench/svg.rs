@@ -3,17 +3,18 @@
 use super::Measured;
 use crate::size::{show_bytes, show_nanos};
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 480.0;
 const LEFT: f64 = 80.0;
-const RIGHT: f64 = 210.0;
+const RIGHT: f64 = 310.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 60.0;
 /// Colours that people who see few colours tell apart.
 const COLOURS: [&str; 9] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#7f3c8d", "#a5aa99"];
-/// The quantiles on the axis. Each has ten times fewer values above it than the one before.
-const QUANTILES: [(f64, &str); 5] = [(0.0, "0"), (0.9, "90%"), (0.99, "99%"), (0.999, "99.9%"), (0.9999, "99.99%")];
+/// The quantiles on the axis. From 90 % on each has ten times fewer values above it than the one before.
+const QUANTILES: [(f64, &str); 6] =
+    [(0.0, "0"), (0.5, "50%"), (0.9, "90%"), (0.99, "99%"), (0.999, "99.9%"), (0.9999, "99.99%")];
 
 /// Draws the picture.
 pub(super) fn draw(size: u64, rows: &[Measured]) -> String {
@@ -53,7 +54,18 @@ pub(super) fn draw(size: u64, rows: &[Measured]) -> String {
         let colour = COLOURS[rows.iter().position(|other| other.mode == row.mode).unwrap_or(0) % COLOURS.len()];
         line(&mut svg, &scale, colour, "4 4", &|quantile| row.floor.value_at_quantile(quantile));
         let y = TOP + 24.0 + 18.0 * (rows.len() + index) as f64;
-        legend(&mut svg, y, colour, "4 4", &format!("floor of {}: {}", row.mode, row.floor_way.name()));
+        legend(
+            &mut svg,
+            y,
+            colour,
+            "4 4",
+            &format!(
+                "floor of {} ({}): {}",
+                row.mode,
+                row.floor_way.name(),
+                show_nanos(row.floor.value_at_quantile(0.5))
+            ),
+        );
     }
     svg + "</svg>\n"
 }
