@@ -137,3 +137,18 @@ pub(crate) fn exit_of(error: &Error) -> Exit {
         _ => Exit::Io,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_the_operating_system_says_what_to_do_where_its_kind_tells() {
+        let words = |kind: io::ErrorKind| Failure::io("open orders", kind.into()).to_string();
+        assert!(words(io::ErrorKind::PermissionDenied).ends_with("(run walctl as the user that owns the files)"));
+        assert!(words(io::ErrorKind::NotADirectory).ends_with("(give the directory that holds the log)"));
+        assert!(!words(io::ErrorKind::StorageFull).contains('('));
+        let of_the_log = Error::io("open", "orders/control", io::ErrorKind::PermissionDenied.into());
+        assert!(Failure::Log(of_the_log).to_string().contains("as the user that owns the files"));
+    }
+}
