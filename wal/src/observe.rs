@@ -28,6 +28,11 @@ pub(crate) fn preparation_failed(error: &Error) {
     event!(warn, error = error.to_string(), "segment preparation failed");
 }
 
+/// The space of a removed file could not be given back in steps. Closing it gives it back at once.
+pub(crate) fn freeing_failed(error: &Error) {
+    event!(warn, error = error.to_string(), "space not freed in steps");
+}
+
 /// The statistics file could not be written.
 pub(crate) fn statistics_failed(error: &Error) {
     event!(warn, error = error.to_string(), "statistics not written");

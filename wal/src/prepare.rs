@@ -129,20 +129,20 @@ impl Preparer {
     }
 
     /// Removes the name of segment `number`, or keeps its file to be used again if `may_recycle`, it has the right size and there
-    /// is room for it. Not durable before the directory is synced. Returns the bytes that were freed.
-    pub(crate) fn retire(&self, number: u64, may_recycle: bool) -> Result<u64> {
+    /// is room for it. Not durable before the directory is synced. Returns the file that lost its name, and its size.
+    pub(crate) fn retire(&self, number: u64, may_recycle: bool) -> Result<Option<(LogFile, u64)>> {
         let name = name::segment(number);
-        let Some(file) = self.dir.find_file(&name, OpenMode::Read)? else { return Ok(0) };
+        let Some(file) = self.dir.find_file(&name, OpenMode::Write)? else { return Ok(None) };
         let bytes = file.len()?;
         let mut recycled = self.recycled.lock();
         if may_recycle && recycled.len() < self.recycled_max && bytes == self.segment_bytes {
             self.dir.rename(&name, &name::recycle(number))?;
             recycled.push(number);
-            return Ok(0);
+            return Ok(None);
         }
         drop(recycled);
         self.dir.remove(&name)?;
-        Ok(bytes)
+        Ok(Some((file, bytes)))
     }
 
     /// Removes all files that wait to be used again, to free their space or to leave nothing behind at close.

@@ -84,7 +84,7 @@ fn copy_frames(
 ) -> Result<()> {
     let identity = new.identity();
     let is_restamped = identity != old.identity();
-    let mut reader = SegmentReader::new(source.clone(), *old, from, end).with_haste(haste);
+    let mut reader = SegmentReader::new(source.clone(), *old, from, end).with_haste(haste)?;
     let mut rests = Rests::new(haste);
     let mut restamped = Vec::new();
     loop {
@@ -127,7 +127,7 @@ pub(crate) fn write_again(file: &LogFile, header: &SegmentHeader, end: Lsn) -> R
 
 /// Reads back what was written, header and frames. Returns the checksum of the last frame.
 fn verify(file: &LogFile, header: &SegmentHeader, end: Lsn, haste: Haste) -> Result<u32> {
-    let mut reader = SegmentReader::new(file.clone(), *header, header.base, end).with_haste(haste);
+    let mut reader = SegmentReader::new(file.clone(), *header, header.base, end).with_haste(haste)?;
     let mut rests = Rests::new(haste);
     let mut last_checksum = 0;
     let differs = |detail: String| Error::new(ErrorKind::Io, "verify rewritten segment", detail).at_path(file.path());

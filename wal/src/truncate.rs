@@ -1,9 +1,11 @@
 //! Truncation: drops whole segments, rewrites the boundary, cuts the end. The order of the steps is the proof: see
 //! `specs/contract.md`, "Truncation".
 
+use crate::config::Background;
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::durable::Temp;
+use crate::fs::OpenMode;
+use crate::fs::durable::{LogFile, Temp};
 use crate::gentle::{Haste, Rests};
 use crate::lsn::Lsn;
 use crate::museum::Bug;
@@ -14,6 +16,11 @@ use crate::segment::header::{HeaderState, SegmentHeader};
 use crate::segment::name;
 use crate::segment::reader::{Found, SegmentFile, SegmentReader};
 use crate::shared::{Shared, Structure};
+
+/// The space of removed files is given back in steps of so many bytes.
+const FREE_BYTES: u64 = 1 << 20;
+/// So many files are freed in steps by one truncation: each needs a descriptor meanwhile.
+const FREED_IN_STEPS_MAX: usize = 64;
 
 /// How [`Wal::truncate_before_with`](crate::Wal::truncate_before_with) treats the segment in which the new start lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -107,18 +114,23 @@ pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy)
         shared.update_control(&mut structure, change)?;
     }
     let dropped = shared.chain.drop_before(plan.link.number, plan.start);
-    let (segments_removed, mut bytes_freed) = retire(shared, &dropped)?;
+    let Retired { mut files, mut bytes_freed } = retire(shared, &dropped)?;
+    let segments_removed = dropped.len() as u64;
     if plan.link.end.is_none() && shared.dir.bugs.has(Bug::ActiveSegmentDeleted) {
         shared.dir.remove(&name::segment(plan.link.number))?;
     }
     if let Some(Replacement { temp, header, .. }) = copy {
         bytes_freed += header.base.distance_from(plan.link.base);
+        let replaced = held_open(shared, header.segment);
         shared.commit_temp(temp)?;
         shared.chain.rebase(header.segment, header.base);
+        // A reader that pins the segment from now on opens the new file.
+        files.extend(replaced.filter(|_| !shared.chain.is_pinned(header.segment)));
     }
     if segments_removed > 0 {
         shared.sync_dir()?;
     }
+    free(shared, files);
     shared.restore_reserve();
     shared.commit.prefetch_segment();
     crate::observe::truncated(plan.start, shared.commit.marks.durable(), segments_removed);
@@ -185,7 +197,7 @@ fn first_record_at_or_after(shared: &Shared, link: Link, lsn: Lsn, end: Lsn) -> 
     }
     let (segment, header) = open_segment(shared, link.number)?;
     let from = header.base;
-    let mut reader = SegmentReader::new(segment.file, header, from, end).with_haste(shared.haste());
+    let mut reader = SegmentReader::new(segment.file, header, from, end).with_haste(shared.haste())?;
     let mut rests = Rests::new(shared.haste());
     loop {
         if reader.lsn() >= lsn {
@@ -224,18 +236,77 @@ fn copy_boundary(shared: &Shared, plan: &Plan) -> Result<Replacement> {
     replacement(&shared.dir, &segment.file, &header, new, shared.haste())
 }
 
+/// What becomes of removed segments whose files are not kept to be used again.
+#[derive(Default)]
+struct Retired {
+    bytes_freed: u64,
+    /// Those that nobody reads, held open until the removal is durable.
+    files: Vec<LogFile>,
+}
+
 /// Removes dropped segments, oldest first.
-fn retire(shared: &Shared, dropped: &[Link]) -> Result<(u64, u64)> {
-    let mut bytes = 0;
+fn retire(shared: &Shared, dropped: &[Link]) -> Result<Retired> {
+    let mut retired = Retired::default();
     for link in dropped {
-        bytes += shared.preparer.retire(link.number, !shared.chain.is_pinned(link.number))?;
+        let is_pinned = shared.chain.is_pinned(link.number);
+        if let Some((file, bytes)) = shared.preparer.retire(link.number, !is_pinned)? {
+            retired.bytes_freed += bytes;
+            if !is_pinned && retired.files.len() < FREED_IN_STEPS_MAX {
+                retired.files.push(file);
+            }
+        }
         shared.metrics.segments_removed.add(1);
     }
-    Ok((dropped.len() as u64, bytes))
+    Ok(retired)
+}
+
+/// The file of a segment that is about to be replaced, if its space is to be given back in steps.
+fn held_open(shared: &Shared, number: u64) -> Option<LogFile> {
+    if shared.haste() == Haste::Full {
+        return None;
+    }
+    shared.dir.find_file(&name::segment(number), OpenMode::Write).unwrap_or_else(|error| {
+        crate::observe::freeing_failed(&error);
+        None
+    })
+}
+
+/// Gives back the space of files that have durably lost their names, in steps with rests if appends go on.
+///
+/// Where freed blocks are discarded at once, as by ext4 mounted with `discard`, the device lets all writes wait meanwhile: for 16 MiB that were
+/// 2.6 to 3.1 ms, in steps of 1 MiB 0.4 ms at most.
+fn free(shared: &Shared, files: Vec<LogFile>) {
+    if shared.haste() == Haste::Full {
+        return;
+    }
+    for file in files {
+        if let Err(error) = free_in_steps(&file) {
+            crate::observe::freeing_failed(&error);
+        }
+    }
+}
+
+fn free_in_steps(file: &LogFile) -> Result<()> {
+    if file.has_name()? {
+        // Somebody gave it another name, to keep what is in it.
+        return Ok(());
+    }
+    let mut rests = Rests::new(Haste::Gentle);
+    let mut len = file.len()?;
+    while len > 0 {
+        len = len.saturating_sub(FREE_BYTES);
+        file.set_len(len)?;
+        rests.done(FREE_BYTES as usize);
+    }
+    Ok(())
 }
 
 /// Seals the active segment where it ends, if it holds anything.
 fn seal(shared: &Shared) -> Result<()> {
+    if shared.config.background == Background::Threads {
+        // Appends go on meanwhile, which they do not in the pause.
+        shared.commit.await_next_segment()?;
+    }
     let _pause = shared.commit.pause()?;
     shared.commit.seal_active()
 }

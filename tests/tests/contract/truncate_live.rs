@@ -1,8 +1,11 @@
 //! Truncation while other threads append, read and follow.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use wal::{Config, ErrorKind, Lsn, TruncatePolicy, Wal};
+use wal::fs::sim::{Event, Operation};
+use wal::{Boundary, Config, ErrorKind, Lsn, TruncatePolicy, Wal};
 
 use crate::world::{LONG, World, fill, lsns, modes, payloads, records, small, small_with};
 
@@ -14,6 +17,7 @@ on_both_file_systems! {
     cuts_while_appending_never_reuse_an_lsn,
     a_files_reader_survives_truncation_or_is_told,
     a_reader_that_stood_before_the_start_goes_on_if_it_has_its_segment_or_is_told,
+    a_removed_segment_that_has_another_name_keeps_its_bytes,
 }
 
 fn number(payload: &[u8]) -> u64 {
@@ -237,6 +241,61 @@ fn a_reader_that_stood_before_the_start_goes_on_if_it_has_its_segment_or_is_told
                 Err(error) => break assert_eq!(error.kind(), ErrorKind::Truncated, "{error}"),
             }
         }
+    }
+    log.close().unwrap();
+}
+
+/// Gives each segment another name outside of the log, as a backup by hard links does. Returns what they hold.
+fn link_segments(world: &World, backup: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    std::fs::create_dir(backup).unwrap();
+    let names = world.files().into_keys().filter(|name| name.ends_with(".wal"));
+    let link = |name: String| {
+        std::fs::hard_link(world.path.join(&name), backup.join(&name)).unwrap();
+        (backup.join(&name), std::fs::read(backup.join(name)).unwrap())
+    };
+    names.map(link).collect()
+}
+
+fn a_removed_segment_that_has_another_name_keeps_its_bytes(world: &World) {
+    if world.is_simulated() {
+        // There files have one name.
+        return;
+    }
+    let log = world.open(Config { recycle_segments_max: 0, ..small() });
+    let lsns_before = fill(&log, 60);
+    log.truncate_after(*lsns_before.last().unwrap()).unwrap();
+    let linked = link_segments(world, &world.path.with_extension("backup"));
+    let done = log.truncate_before(lsns_before[50]).unwrap();
+    assert!(done.segments_removed > 0 && done.boundary == Boundary::Rewritten, "{done:?}");
+    log.close().unwrap();
+    for (path, bytes) in linked.iter().take(done.segments_removed as usize + 1) {
+        assert!(std::fs::read(path).unwrap() == *bytes, "{}", path.display());
+    }
+}
+
+#[test]
+fn the_space_of_removed_segments_is_given_back_once_that_is_durable() {
+    let world = World::simulated();
+    let log = world.open(Config { recycle_segments_max: 0, ..small() });
+    let lsns_before = fill(&log, 60);
+    world.sim().record_trace(true);
+    let done = log.truncate_before(lsns_before[50]).unwrap();
+    let trace = world.sim().take_trace();
+    let freed: Vec<_> =
+        trace.iter().filter(|event| event.operation == Operation::SetLen && event.length == 0).collect();
+    let boundary = usize::from(done.boundary == Boundary::Rewritten);
+    assert_eq!(freed.len(), done.segments_removed as usize + boundary, "all of them");
+    let removed = |event: &&Event| matches!(event.operation, Operation::Remove | Operation::Rename);
+    for event in freed {
+        let gone = trace.iter().filter(removed).rfind(|other| {
+            other.call < event.call
+                && (other.path == event.path
+                    || other.target.as_ref().is_some_and(|target| event.path.ends_with(target.as_str())))
+        });
+        let gone = gone.expect("its name went first").call;
+        let synced =
+            trace.iter().any(|other| other.operation == Operation::SyncDir && (gone..event.call).contains(&other.call));
+        assert!(synced, "{} lost its bytes before it lost its name durably", event.path);
     }
     log.close().unwrap();
 }

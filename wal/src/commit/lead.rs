@@ -477,19 +477,28 @@ impl Commit {
         self.marks.changed.wake_all();
     }
 
-    /// While paused: takes the prepared segment, preparing it if need be.
-    pub(crate) fn take_next_segment(&self) -> Result<ReadySegment> {
+    /// Has the next segment prepared, so that a pause that needs it is short.
+    pub(crate) fn await_next_segment(&self) -> Result<()> {
+        self.prepared().map(drop)
+    }
+
+    /// The queue, with the next segment ready.
+    fn prepared(&self) -> Result<MutexGuard<'_, Queue>> {
         let mut queue = self.queue.lock();
         let mut has_tried = false;
-        loop {
-            if let Next::Ready(_) = queue.next_segment {
-                let Next::Ready(ready) = std::mem::replace(&mut queue.next_segment, Next::Missing) else {
-                    unreachable!("just seen")
-                };
-                return Ok(ready);
-            }
+        while !matches!(queue.next_segment, Next::Ready(_)) {
             self.marks.check()?;
             queue = self.wait_for_segment(queue, &mut has_tried)?;
+        }
+        Ok(queue)
+    }
+
+    /// While paused: takes the prepared segment, preparing it if need be.
+    fn take_next_segment(&self) -> Result<ReadySegment> {
+        let mut queue = self.prepared()?;
+        match std::mem::replace(&mut queue.next_segment, Next::Missing) {
+            Next::Ready(ready) => Ok(ready),
+            _ => unreachable!("it is ready, and the queue is locked"),
         }
     }
 

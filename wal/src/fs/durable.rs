@@ -331,6 +331,16 @@ impl LogFile {
         self.file.set_len(len).map_err(|error| Error::io("set size of", self.path(), error))
     }
 
+    /// Whether a name leads to the file.
+    pub fn has_name(&self) -> Result<bool> {
+        self.file.has_name().map_err(|error| Error::io("read metadata of", self.path(), error))
+    }
+
+    /// Has the operating system read no further than it is asked to.
+    pub fn read_no_further(&self) -> Result<()> {
+        self.file.read_no_further().map_err(|error| Error::io("give advice on", self.path(), error))
+    }
+
     /// Makes the data, and the size if it changed, durable. Never tried again after a failure.
     pub fn sync_data(&self) -> Result<()> {
         let mut result = self.file.sync_data();

@@ -93,6 +93,17 @@ pub trait File: Debug + Send + Sync + 'static {
     /// Sets the size; growing reads as zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Whether a name leads to the file: one that it was given outside of the log counts too. True where nobody knows. The space of a file
+    /// without a name is given back in steps; a file system that does not say loses only that.
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Advises the operating system to read what is asked for and no further, through this handle. It need not follow.
+    fn read_no_further(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes the data, and the size if it changed, durable (`fdatasync`; `F_FULLFSYNC` on Apple systems). Never the name:
     /// that takes [`Directory::sync`]. Not restarted when interrupted: a sync whose outcome is unknown has failed.
     fn sync_data(&self) -> io::Result<()>;

@@ -46,6 +46,14 @@ impl File for RealFile {
         self.0.set_len(len)
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        platform::has_name(&self.0)
+    }
+
+    fn read_no_further(&self) -> io::Result<()> {
+        platform::read_no_further(&self.0)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         platform::sync_data(&self.0)
     }
@@ -87,7 +95,7 @@ fn lock(file: fs::File) -> io::Result<Option<Box<dyn LockGuard>>> {
 
 #[cfg(unix)]
 mod platform {
-    use std::os::unix::fs::FileExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
 
     use rustix::fs::{AtFlags, Mode, OFlags};
 
@@ -168,6 +176,25 @@ mod platform {
     pub(super) fn write_at(file: &fs::File, buf: &[u8], offset: u64) -> io::Result<usize> {
         // Without the detour through a cancellation point of the C library, which a write into the page cache feels.
         Ok(rustix::io::pwrite(file, buf, offset)?)
+    }
+
+    pub(super) fn has_name(file: &fs::File) -> io::Result<bool> {
+        Ok(file.metadata()?.nlink() > 0)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn read_no_further(file: &fs::File) -> io::Result<()> {
+        use rustix::io::Errno;
+        match rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random) {
+            // A file system that takes no advice reads as it likes.
+            Ok(()) | Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn read_no_further(_file: &fs::File) -> io::Result<()> {
+        Ok(())
     }
 
     // The standard library starts an interrupted sync again. Whether the first one had consumed an error is unknown then, so
@@ -257,6 +284,14 @@ mod platform {
 
     pub(super) fn read_at(file: &fs::File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         file.seek_read(buf, offset)
+    }
+
+    pub(super) fn has_name(_file: &fs::File) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    pub(super) fn read_no_further(_file: &fs::File) -> io::Result<()> {
+        Ok(())
     }
 
     pub(super) fn write_at(file: &fs::File, buf: &[u8], offset: u64) -> io::Result<usize> {

@@ -93,9 +93,13 @@ impl SegmentReader {
     }
 
     /// The same reader, reading in steps of the size that goes with the haste.
-    pub(crate) fn with_haste(self, haste: Haste) -> SegmentReader {
-        let read_bytes_max = if haste == Haste::Gentle { STEP_BYTES } else { READ_BYTES_MAX };
-        SegmentReader { read_bytes_max, ..self }
+    pub(crate) fn with_haste(self, haste: Haste) -> Result<SegmentReader> {
+        if haste == Haste::Full {
+            return Ok(self);
+        }
+        // Linux would read megabytes ahead, and a durable write beside that takes 2.5 ms instead of 0.1.
+        self.file.read_no_further()?;
+        Ok(SegmentReader { read_bytes_max: STEP_BYTES, ..self })
     }
 
     /// A reader that reads only as much as one frame needs.

@@ -53,7 +53,7 @@ pub enum Operation {
     SyncDir,
     /// [`Directory::try_lock`](crate::fs::Directory::try_lock)
     TryLock,
-    /// [`File::len`](crate::fs::File::len)
+    /// [`File::len`](crate::fs::File::len), [`File::has_name`](crate::fs::File::has_name)
     Len,
     /// [`File::read_at`](crate::fs::File::read_at)
     Read,

@@ -143,6 +143,13 @@ impl File for SimFile {
         })
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        self.shared.call(&self.call(Operation::Len, 0, 0), |state, _| {
+            let has_name = state.volume.inode(self.inode)?.links > 0;
+            Ok((has_name, u64::from(has_name)))
+        })
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.shared.call(&self.call(Operation::SetLen, 0, len), |state, _| {
             if self.mode == OpenMode::Read {
