@@ -508,4 +508,52 @@ mod tests {
             checkpointer.run(&Dirty(tell), Pace::Fast).expect("a checkpoint").expect("there is something to do");
         });
     }
+
+    /// Pages whose every step is checked against the log.
+    struct Checked {
+        log: Wal,
+        fails_at: u64,
+        syncs: AtomicU64,
+    }
+
+    impl Pages for Checked {
+        fn take_redo_point(&self) -> Result<(RedoPoint, DirtyTable)> {
+            let redo = self.log.append(b"change").map(|_| self.log.next_lsn())?;
+            let pages = (0..200).map(|number| (PageId::new(number), Lsn::new(1)));
+            Ok((RedoPoint::new(redo), DirtyTable::new(pages.collect())))
+        }
+
+        fn write(&self, pages: &[PageId], durable: &LogDurable) -> Result<u64> {
+            assert!(self.log.durable_lsn() >= self.log.next_lsn(), "the log goes first");
+            assert!(!durable.covers(self.log.next_lsn()));
+            Ok(pages.len() as u64)
+        }
+
+        fn sync(&self) -> Result<()> {
+            if self.syncs.fetch_add(1, Ordering::Relaxed) + 1 == self.fails_at {
+                return Err(Error::new(ErrorKind::Io, "test", "a failure"));
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_needs_the_log_before_the_pages_and_each_of_their_syncs() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = wal::Config { sync_mode: wal::SyncMode::None, ..wal::Config::default() };
+        let log = Wal::open(dir.path().join("log"), config).expect("a log");
+        let checkpointer = Checkpointer::open(&RealFileSystem, dir.path(), log.clone(), 4096).expect("a checkpointer");
+        for fails_at in 1..=4 {
+            let first = checkpointer.redo_lsn();
+            let pages = Checked { log: log.clone(), fails_at, syncs: AtomicU64::new(0) };
+            checkpointer.run(&pages, Pace::Fast).expect_err("a sync fails");
+            assert_eq!(pages.syncs.load(Ordering::Relaxed), fails_at, "it is not called again");
+            assert_eq!((checkpointer.redo_lsn(), checkpointer.sequence(), log.checkpoint_lsn()), (first, 0, None));
+        }
+        let before = checkpointer.redo_lsn();
+        let pages = Checked { log: log.clone(), fails_at: 0, syncs: AtomicU64::new(0) };
+        let report = checkpointer.run(&pages, Pace::Fast).expect("a checkpoint").expect("there is something to do");
+        assert!(report.redo_lsn > before && checkpointer.redo_lsn() == report.redo_lsn);
+        assert_eq!((checkpointer.sequence(), log.checkpoint_lsn()), (1, Some(report.redo_lsn)));
+    }
 }

@@ -135,3 +135,91 @@ impl ControlFile {
         control.log_id == log.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wal::fs::sim::SimFs;
+    use wal::{AppendOptions, Background};
+
+    use super::*;
+    use crate::change::CheckpointRecord;
+    use crate::{Config, Store};
+
+    const CONTROL_OF_STORE: &str = "/store/checkpoint";
+
+    fn control() -> Control {
+        let (redo, checkpoint_record) = (Lsn::new(5000), Lsn::new(6000));
+        Control { log_id: [7; 16], page_bytes: 4096, sequence: 3, redo, checkpoint_record }
+    }
+
+    /// A block with other bytes at an offset, and the right checksum.
+    fn with(at: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut block = control().encode().to_vec();
+        block[at..at + bytes.len()].copy_from_slice(bytes);
+        let checksum = crc32c::crc32c(&block[..CHECKSUM_AT]);
+        Le::write_u32(&mut block[CHECKSUM_AT..], checksum);
+        block
+    }
+
+    #[test]
+    fn a_control_file_is_one_block_with_a_checksum_of_a_known_version() {
+        let whole = control().encode();
+        assert_eq!(Control::decode(&whole), Ok(control()));
+        let kind = |block: &[u8]| Control::decode(block).expect_err("it is none").0;
+        assert_eq!(kind(&whole[..4095]), ErrorKind::Corruption);
+        assert_eq!(kind(&[&whole[..], &[0]].concat()), ErrorKind::Corruption, "a byte too many");
+        for at in [0, 9, 33, 50, 4000, 4095] {
+            let mut flipped = whole;
+            flipped[at] ^= 1;
+            assert_eq!(kind(&flipped), ErrorKind::Corruption, "byte {at}");
+        }
+        assert_eq!(kind(&with(0, b"something")), ErrorKind::Corruption);
+        assert_eq!(kind(&with(8, &[2])), ErrorKind::UnsupportedVersion);
+        assert_eq!(kind(&with(12, &[1])), ErrorKind::UnsupportedVersion, "a feature");
+    }
+
+    fn open(fs: &SimFs) -> Result<Store> {
+        let mut config = Config::default();
+        (config.log.segment_bytes_max, config.log.background) = (512 << 10, Background::Inline);
+        Store::opener(config).file_system(Arc::new(fs.clone())).open("/store")
+    }
+
+    #[test]
+    fn a_control_file_names_a_checkpoint_that_the_log_has() {
+        let fs = SimFs::new(1);
+        let store = open(&fs).expect("a new store opens");
+        store.put("a", "1").expect("a put works");
+        store.checkpoint().expect("a checkpoint works");
+        let block = fs.read_file(CONTROL_OF_STORE).expect("it is there");
+        let found = Control::decode(&block).expect("it is one");
+        let end = store.log().next_lsn();
+        // What the record of the checkpoint says, in a record of another type.
+        let same = CheckpointRecord { redo: found.redo, sequence: found.sequence, pages_written: 1 };
+        let other = store.log().append_with(&same.encode(), AppendOptions::new()).expect("an append works");
+        let killed = fs.kill();
+        drop(store);
+        let opens = |control: Control| {
+            let fs = killed.kill();
+            fs.write_file(CONTROL_OF_STORE, &control.encode()).expect("it can be replaced");
+            open(&fs).map(drop)
+        };
+        let wrong = [
+            Control { redo: Lsn::new(found.redo.get() - 1), ..found },
+            Control { sequence: found.sequence + 1, ..found },
+            Control { checkpoint_record: found.redo, redo: found.redo, ..found },
+            Control { checkpoint_record: other, ..found },
+            Control { checkpoint_record: Lsn::new(end.get() + (1 << 20)), ..found },
+            Control { redo: Lsn::new(end.get() + (1 << 20)), checkpoint_record: Lsn::ZERO, ..found },
+        ];
+        for control in wrong {
+            let error = opens(control).expect_err("the log has no such checkpoint");
+            let detail = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{control:?}: {error}");
+            assert!(detail.contains("control file"), "{control:?}: {detail}");
+        }
+        let foreign = opens(Control { log_id: [9; 16], ..found }).expect_err("it belongs to another log");
+        assert_eq!(foreign.kind(), ErrorKind::Invalid);
+    }
+}

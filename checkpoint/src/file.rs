@@ -167,3 +167,94 @@ impl PageFile {
         result.map_err(|error| failed.insert(error.into_io()).clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wal::fs::FileSystem;
+    use wal::fs::sim::{Fault, Operation, SimFs, errno};
+    use wal::{Background, Lsn, Wal};
+
+    use super::*;
+
+    const PAGE: usize = 4096;
+
+    /// A page file, a log with two records, and their LSNs; the first one is durable, with its proof.
+    fn file() -> (SimFs, PageFile, LogDurable, [Lsn; 2]) {
+        let fs = SimFs::new(1);
+        let mut config = wal::Config::default();
+        (config.segment_bytes_max, config.background, config.sync_mode) =
+            (64 << 10, Background::Inline, wal::SyncMode::None);
+        let log = Wal::opener(config).file_system(std::sync::Arc::new(fs.clone())).open("/log").expect("a log");
+        let lsns = [0, 1].map(|_| log.append(b"change").expect("an append works"));
+        let proof = LogDurable::through(&log, lsns[0]).expect("it can be synced");
+        fs.create_dir("/store".as_ref()).expect("a directory");
+        let files = LogDir::open(&fs, "/store".as_ref()).expect("the directory is there");
+        PageFile::create(&files, log.log_id(), &mut [vec![0; PAGE]]).expect("a page file");
+        let file = PageFile::open(&files, log.log_id(), PAGE, Bugs::default()).expect("it opens").expect("it is there");
+        (fs, file, proof, lsns)
+    }
+
+    fn page(file: &PageFile, id: u64, lsn: Lsn) -> Vec<u8> {
+        let mut bytes = vec![0; PAGE];
+        page::node::format_node(&mut bytes, PageId::new(id), 0, PageId::NONE);
+        page::set_lsn(&mut bytes, lsn);
+        file.seal(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    #[should_panic(expected = "a page goes to the file only when its log is durable")]
+    fn a_page_without_proof_is_not_written() {
+        let (_fs, file, proof, lsns) = file();
+        let written = file.write(PageId::new(3), &page(&file, 3, lsns[0]), &proof);
+        written.expect("this one has a proof");
+        drop(file.write(PageId::new(3), &page(&file, 3, lsns[1]), &proof));
+    }
+
+    #[test]
+    #[should_panic(expected = "an image goes to the file only when its log is durable")]
+    fn an_image_without_proof_is_not_written() {
+        let (_fs, file, proof, lsns) = file();
+        let written = file.write_images(PageId::new(9), &page(&file, 3, lsns[0]), &proof);
+        written.expect("this one has a proof");
+        let two = [page(&file, 3, lsns[0]), page(&file, 4, lsns[1])].concat();
+        drop(file.write_images(PageId::new(9), &two, &proof));
+    }
+
+    #[test]
+    #[should_panic(expected = "a page goes to its own place")]
+    fn a_page_is_not_written_to_the_place_of_another() {
+        let (_fs, file, proof, lsns) = file();
+        drop(file.write(PageId::new(4), &page(&file, 3, lsns[0]), &proof));
+    }
+
+    #[test]
+    fn what_the_file_does_not_have_is_not_taken_from_what_the_buffer_had() {
+        let (fs, file, proof, lsns) = file();
+        let (id, mut bytes) = (PageId::new(200), page(&file, 200, lsns[0]));
+        bytes[PAGE - 1] = 7;
+        file.seal(&mut bytes);
+        file.write(id, &bytes, &proof).expect("it can be written");
+        let whole = fs.read_file("/store/pages").expect("it is there");
+        // The file ends inside the page, and the buffer has the page from an earlier read.
+        fs.write_file("/store/pages", &whole[..200 * PAGE + 2000]).expect("it can be replaced");
+        let files = LogDir::open(&fs, "/store".as_ref()).expect("the directory is there");
+        let file = PageFile::open(&files, file.store, PAGE, Bugs::default()).expect("it opens").expect("it is there");
+        assert!(matches!(file.read(id, &mut bytes.clone()), Err(ReadError::Damaged(_))));
+        assert_eq!(file.read_image(id, &mut bytes.clone()).expect("it can be read"), None);
+    }
+
+    #[test]
+    fn a_failed_sync_is_everybodys_and_never_tried_again_also_if_the_disk_was_full() {
+        for errno in [errno::EIO, errno::ENOSPC] {
+            let (fs, file, _, _) = file();
+            fs.plan(Fault::error(errno).on(Operation::SyncData).name("pages"));
+            let first = file.sync().expect_err("the sync fails");
+            assert_eq!(first.kind(), ErrorKind::Io, "{first}");
+            fs.record_trace(true);
+            let second = file.sync().expect_err("nobody knows what the disk has");
+            assert!(second.is_poisoned(), "{second}");
+            assert!(fs.take_trace().is_empty());
+        }
+    }
+}

@@ -345,3 +345,200 @@ impl Flusher {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::time::{Duration, Instant};
+
+    use wal::fs::durable::{LogDir, create_dir_durable};
+    use wal::fs::sim::{Fault, Operation, SimFs, errno};
+    use wal::{Background, Error, ErrorKind};
+
+    use super::*;
+    use crate::museum::Bugs;
+    use crate::page::node;
+
+    const PAGE: usize = 4096;
+    const A: PageId = PageId::META;
+
+    fn flusher(fs: &SimFs) -> Flusher {
+        let dir = std::path::Path::new("/store");
+        create_dir_durable(fs, dir).expect("a directory");
+        let mut config = wal::Config::default();
+        (config.segment_bytes_max, config.background) = (64 << 10, Background::Inline);
+        let log = Wal::opener(config).file_system(Arc::new(fs.clone())).open(dir.join("log")).expect("a log");
+        let files = LogDir::open(fs, dir).expect("the directory is there");
+        PageFile::create(&files, log.log_id(), &mut [vec![0; PAGE]]).expect("a page file");
+        let file = PageFile::open(&files, log.log_id(), PAGE, Bugs::default()).expect("it opens").expect("it is there");
+        let (pool, redo) = (Arc::new(Pool::new(8, PAGE)), log.next_lsn());
+        Flusher::new(pool, Arc::new(file), log, Arc::default(), redo, 60 << 10)
+    }
+
+    /// Logs a change of a page and makes it.
+    fn change(flusher: &Flusher, id: PageId) {
+        let lsn = flusher.log.append(b"change").expect("an append works");
+        let mut page = flusher.pool.write(id).unwrap_or_else(|| {
+            let empty = flusher.pool.take_frame().expect("a free frame");
+            let (mut page, _) = flusher.pool.place(id, empty);
+            node::format_node(page.bytes_mut(), id, 0, PageId::NONE);
+            page
+        });
+        page.changed(lsn, false);
+    }
+
+    fn image_lsn(flusher: &Flusher, id: PageId) -> Lsn {
+        flusher.pool.read(id).expect("it is in the pool").image_lsn()
+    }
+
+    /// Waits for what another thread is about to do.
+    fn wait_for(what: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !what() {
+            assert!(started.elapsed() < Duration::from_secs(20), "it does not come");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_page_has_one_image_for_each_redo_point_and_none_that_it_is_not_in() {
+        let flusher = flusher(&SimFs::new(1));
+        let b = PageId::new(1);
+        change(&flusher, A);
+        assert_eq!(flusher.flush(&[A], true).expect("it is written"), 1);
+        let first = image_lsn(&flusher, A);
+        assert!(first > Lsn::ZERO && flusher.counts().images == 1);
+        change(&flusher, A);
+        change(&flusher, b);
+        assert_eq!(flusher.flush(&[A, b], true).expect("they are written"), 2);
+        assert_eq!(
+            (flusher.counts().images, image_lsn(&flusher, A)),
+            (2, first),
+            "that record is about the other page"
+        );
+        assert!(image_lsn(&flusher, b) > first);
+        let redo = flusher.take_redo_point();
+        change(&flusher, A);
+        assert_eq!(flusher.flush(&[A, b], true).expect("it is written"), 1, "the other page is clean");
+        assert_eq!((flusher.counts().images, flusher.counts().pages, flusher.pool.dirty()), (3, 4, 0));
+        assert!(image_lsn(&flusher, A) >= redo, "the earlier image may go with the log");
+    }
+
+    #[test]
+    fn a_page_that_is_being_changed_is_waited_for_while_no_other_is_latched() {
+        let flusher = flusher(&SimFs::new(1));
+        let b = PageId::new(1);
+        change(&flusher, A);
+        change(&flusher, b);
+        let latch = flusher.pool.write(b).expect("it is in the pool");
+        std::thread::scope(|scope| {
+            let flush = scope.spawn(|| flusher.flush(&[A, b], true));
+            wait_for(|| flusher.counts().pages == 1);
+            drop(latch);
+            assert_eq!(flush.join().expect("no panic").expect("they are written"), 2, "no page is left out");
+        });
+    }
+
+    #[test]
+    fn neither_a_redo_point_is_taken_nor_the_file_closed_while_pages_are_on_their_way() {
+        let acts: [fn(&Flusher); 2] = [|flusher| assert!(flusher.take_redo_point() > Lsn::ZERO), Flusher::close];
+        for act in acts {
+            let flusher = flusher(&SimFs::new(1));
+            change(&flusher, A);
+            let latch = flusher.pool.write(A).expect("it is in the pool");
+            std::thread::scope(|scope| {
+                scope.spawn(|| flusher.flush(&[A], true).expect("it is written"));
+                wait_for(|| flusher.turn.is_locked());
+                let (tell, told) = channel();
+                let other = &flusher;
+                scope.spawn(move || {
+                    act(other);
+                    tell.send(()).unwrap_or_default();
+                });
+                assert_eq!(told.recv_timeout(Duration::from_millis(200)), Err(RecvTimeoutError::Timeout));
+                drop(latch);
+                told.recv().expect("it is done afterwards");
+            });
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_once_the_store_failed_or_was_closed() {
+        for fails in [true, false] {
+            let fs = SimFs::new(1);
+            let flusher = flusher(&fs);
+            change(&flusher, A);
+            if fails {
+                flusher.failure.poison(&Error::new(ErrorKind::Io, "test", "a failure"));
+            } else {
+                flusher.close();
+            }
+            fs.record_trace(true);
+            let errors = [
+                flusher.flush(&[A], true).map(drop).expect_err("refused"),
+                flusher.clean_some().map(drop).expect_err("refused"),
+                flusher.grow(10_000).map(drop).expect_err("refused"),
+                flusher.write_unreferenced(PageId::new(9), &mut vec![0; PAGE]).map(drop).expect_err("refused"),
+            ];
+            let expected = if fails { ErrorKind::Poisoned } else { ErrorKind::Closed };
+            assert!(errors.iter().all(|error| error.kind() == expected), "{errors:?}");
+            assert!(fs.take_trace().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_fails_on_the_way_to_the_file_poisons_the_store() {
+        // A write of a page, and an image that a broken log does not take.
+        for name in ["pages", ".wal"] {
+            let fs = SimFs::new(1);
+            let flusher = flusher(&fs);
+            change(&flusher, A);
+            if name == "pages" {
+                fs.plan(Fault::error(errno::EIO).on(Operation::Write).name(name));
+            } else {
+                fs.plan(Fault::error(errno::EIO));
+                flusher.log.append(b"more").expect_err("the log fails");
+            }
+            flusher.clean_some().expect_err("the page cannot be written");
+            assert_eq!(flusher.pool.dirty(), 1);
+            assert!(flusher.failure.check().expect_err("poisoned").is_poisoned(), "{name}");
+        }
+    }
+
+    /// A flusher with a dirty page on a disk on which the log has no room for an image.
+    fn flusher_on_full_disk(fs: &SimFs) -> Flusher {
+        let flusher = flusher(fs);
+        change(&flusher, A);
+        let used = fs.space_used();
+        fs.configure(|config| config.capacity = Some(used));
+        for len in [1000, 1] {
+            while flusher.log.append(&[0; 1000][..len]).is_ok() {}
+        }
+        fs.record_trace(true);
+        flusher
+    }
+
+    #[test]
+    fn images_in_spare_pages_are_durable_before_the_pages_and_those_before_the_next_images() {
+        let fs = SimFs::new(1);
+        let flusher = flusher_on_full_disk(&fs);
+        assert_eq!(flusher.flush(&[A], true).expect("it is written"), 1);
+        let calls = fs.take_trace();
+        let calls: Vec<_> =
+            calls.iter().filter(|event| event.path.ends_with("/pages")).map(|event| event.operation).collect();
+        let steps = [Operation::Write, Operation::SyncData, Operation::Write, Operation::SyncData];
+        let changes: Vec<_> = calls.into_iter().filter(|call| *call == Operation::Write || call.is_sync()).collect();
+        assert_eq!(changes, steps);
+    }
+
+    #[test]
+    fn what_fails_on_the_way_to_the_spare_pages_poisons_the_store() {
+        for operation in [Operation::Write, Operation::SyncData] {
+            let fs = SimFs::new(1);
+            let flusher = flusher_on_full_disk(&fs);
+            fs.plan(Fault::error(errno::EIO).on(operation).name("pages"));
+            flusher.flush(&[A], true).expect_err("the image cannot be written");
+            assert!(flusher.failure.check().expect_err("poisoned").is_poisoned(), "{operation:?}");
+        }
+    }
+}

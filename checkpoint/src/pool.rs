@@ -501,4 +501,52 @@ mod tests {
         pool.give_back(taken);
         others.into_iter().for_each(|frame| pool.give_back(frame));
     }
+
+    #[test]
+    fn a_page_is_dirty_since_the_first_change_that_the_file_lacks_also_if_its_write_fails() {
+        let (pool, id) = pool_with_dirty_page(100);
+        let change = |lsn: u64, is_whole| pool.write(id).expect("it is there").changed(Lsn::new(lsn), is_whole);
+        change(150, false);
+        assert_eq!(pool.dirty_table(Lsn::new(120)), [(id, Lsn::new(100))]);
+        let page = pool.read(id).expect("it is there");
+        let rec_lsn = page.begin_flush(&pool, None);
+        drop(page);
+        change(300, false);
+        pool.end_flush(id, Some(rec_lsn));
+        assert_eq!(pool.dirty_table(Lsn::new(200)), [(id, Lsn::new(100))], "the file lacks the first change still");
+        assert_eq!(pool.dirty(), 1);
+        assert_eq!(pool.dirty_table(Lsn::new(100)), [], "what was changed later is not asked for");
+        change(400, true);
+        assert_eq!(pool.read(id).expect("it is there").image_lsn(), Lsn::new(400), "that record has all of the page");
+        change(500, false);
+        assert_eq!(pool.read(id).expect("it is there").image_lsn(), Lsn::new(400), "and that one has not");
+    }
+
+    #[test]
+    fn a_page_that_is_being_changed_is_waited_for_by_the_dirty_table() {
+        let (pool, id) = pool_with_dirty_page(100);
+        let latch = pool.write(id).expect("it is there");
+        std::thread::scope(|scope| {
+            let (tell, told) = std::sync::mpsc::channel();
+            let pool = &pool;
+            scope.spawn(move || tell.send(pool.dirty_table(Lsn::new(200))).unwrap_or_default());
+            let waits = told.recv_timeout(std::time::Duration::from_millis(200));
+            assert!(waits.is_err(), "{waits:?}");
+            drop(latch);
+            assert_eq!(told.recv().expect("it comes"), [(id, Lsn::new(100))]);
+        });
+    }
+
+    #[test]
+    fn a_page_that_comes_into_a_frame_has_no_image_of_the_one_before() {
+        let (pool, id) = pool_with_dirty_page(100);
+        let others: Vec<EmptyFrame<'_>> = (0..3).map(|_| pool.take_frame().expect("a free frame")).collect();
+        pool.read(id).expect("it is there").begin_flush(&pool, Some(Lsn::new(150)));
+        pool.end_flush(id, None);
+        let (page, is_new) = pool.place(PageId::new(9), pool.take_frame().expect("the page is clean"));
+        assert!(is_new);
+        drop(page);
+        assert_eq!(pool.read(PageId::new(9)).expect("it is there").image_lsn(), Lsn::ZERO);
+        drop(others);
+    }
 }

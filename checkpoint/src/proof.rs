@@ -162,3 +162,70 @@ pub enum Pace {
     /// Evenly over this time, so that those who read and write in the foreground notice little of it.
     Spread(Duration),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wal::fs::sim::SimFs;
+    use wal::{Background, SyncMode};
+
+    use super::*;
+
+    fn log() -> Wal {
+        let mut config = wal::Config::default();
+        (config.segment_bytes_max, config.background, config.sync_mode) =
+            (64 << 10, Background::Inline, SyncMode::None);
+        Wal::opener(config).file_system(Arc::new(SimFs::new(1))).open("/log").expect("a log")
+    }
+
+    #[test]
+    fn a_proof_covers_the_records_that_are_durable_and_no_other() {
+        let log = log();
+        let lsns: Vec<Lsn> = (0..3).map(|_| log.append(b"change").expect("an append works")).collect();
+        assert!(log.durable_lsn() <= lsns[0], "nothing is synced in this mode");
+        let proof = LogDurable::through(&log, lsns[1]).expect("it can be synced");
+        assert!(log.durable_lsn() > lsns[1]);
+        assert_eq!(lsns.iter().map(|lsn| proof.covers(*lsn)).collect::<Vec<_>>(), [true, true, false]);
+        let proof = LogDurable::everything(&log).expect("it can be synced");
+        let next = log.append(b"change").expect("an append works");
+        assert!(proof.covers(lsns[2]) && !proof.covers(next), "what was appended later is not covered");
+        assert_eq!(log.durable_lsn(), next);
+        let proof = LogDurable::through(&log, next).expect("it can be synced");
+        assert!(proof.covers(next) && log.durable_lsn() > next, "the mark is an end");
+    }
+
+    fn committed(log: &Wal, redo: Lsn) -> CheckpointCommitted {
+        while log.next_lsn().get() < redo.get() + (300 << 10) {
+            log.append(&[0; 1000]).expect("an append works");
+        }
+        log.flush().expect("it can be synced");
+        CheckpointCommitted { redo }
+    }
+
+    #[test]
+    fn the_log_is_told_of_the_checkpoint_and_refuses_to_be_truncated_past_it() {
+        let log = log();
+        let redo = log.append(b"change").expect("an append works");
+        let removed = committed(&log, redo).truncate(&log).expect("a truncation works");
+        assert!(removed.is_none(), "there is no whole segment before the redo point");
+        assert_eq!(log.checkpoint_lsn(), Some(redo));
+        log.truncate_before(log.next_lsn()).expect_err("it is past the checkpoint");
+    }
+
+    #[test]
+    fn what_nobody_holds_goes_and_what_somebody_holds_stays() {
+        let log = log();
+        committed(&log, log.start_lsn());
+        let (start, redo) = (log.start_lsn(), log.next_lsn());
+        let held = Lsn::new(start.get() + (150 << 10));
+        let record = log.reader(held).and_then(|mut reader| reader.next_record().map(|record| record.map(|it| it.lsn)));
+        let held = record.expect("it can be read").expect("there is a record");
+        let hold = log.hold("backup", held).expect("a hold");
+        CheckpointCommitted { redo }.truncate(&log).expect("a hold is no failure").expect("something could go");
+        assert!(log.start_lsn() > start && log.start_lsn() <= held, "from {start} to {}", log.start_lsn());
+        drop(hold);
+        CheckpointCommitted { redo }.truncate(&log).expect("a truncation works").expect("the rest goes");
+        assert!(log.start_lsn() > held);
+    }
+}

@@ -1,4 +1,4 @@
-//! The list: `guards/*.txt`, one file for each file of the log.
+//! The list: `guards/*.txt`, one file for each file of the log, and `guards/checkpoint/*.txt` for the files of that crate.
 //!
 //! ```text
 //! file wal/src/fs/durable.rs
@@ -35,7 +35,7 @@ pub struct Guard {
 pub enum Verdict {
     /// This test does.
     Noticed {
-        /// The test binary; `wal` stands for the unit tests of the crate.
+        /// The test binary; `wal` and `checkpoint` stand for the unit tests of these crates.
         binary: String,
         /// The full name of the test in it.
         test: String,
@@ -75,7 +75,7 @@ impl Kind {
     }
 }
 
-/// Reads all files of the directory `guards`, in the order of their names.
+/// Reads all files of the directory `guards` and of the directories in it, in the order of their names.
 ///
 /// # Errors
 ///
@@ -88,6 +88,10 @@ pub fn read(guards: &Path) -> Result<Vec<Guard>, String> {
     paths.sort();
     let mut list = Vec::new();
     for path in paths {
+        if path.is_dir() {
+            list.extend(read(&path)?);
+            continue;
+        }
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         list.extend(parse(&text).map_err(|why| format!("{}: {why}", path.display()))?);
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use wal_mutants::list::{self, Guard, Verdict};
-use wal_mutants::suite::{self, ORDER, Outcome, Suite};
+use wal_mutants::suite::{self, Outcome, Suite, order};
 
 const USAGE: &str = "\
 usage: wal-mutants [--search] [GUARD...]
@@ -87,7 +87,7 @@ fn try_named(suite: &Suite, guards: &[&Guard]) -> Result<bool, String> {
 fn search(suite: &Suite, guards: &[&Guard]) -> Result<bool, String> {
     let mut missed = 0;
     for guard in guards {
-        let found = ORDER.iter().find_map(|binary| match suite.run(binary, &[], Some(&guard.name)) {
+        let found = order(guard).iter().find_map(|binary| match suite.run(binary, &[], Some(&guard.name)) {
             Ok(Outcome::Passed | Outcome::Nothing) => None,
             Ok(outcome) => Some(Ok((binary, outcome))),
             Err(why) => Some(Err(why)),

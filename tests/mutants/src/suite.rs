@@ -14,10 +14,10 @@ use crate::list::Guard;
 use crate::switch::{VARIABLE, with_switches};
 
 /// The packages whose tests may notice something.
-const PACKAGES: [&str; 3] = ["wal", "wal-tests", "wal-scheduled"];
+const PACKAGES: [&str; 4] = ["wal", "checkpoint", "wal-tests", "wal-scheduled"];
 
-/// All test binaries of these packages that are looked at when nobody knows which one notices, the quick ones first.
-pub const ORDER: [&str; 24] = [
+/// The test binaries that are looked at when nobody knows which one notices that a guard of the log is gone, the quick ones first.
+const LOG_ORDER: [&str; 24] = [
     "wal",
     "decision_table",
     "guards",
@@ -43,6 +43,14 @@ pub const ORDER: [&str; 24] = [
     "store",
     "crash_exhaustive",
 ];
+
+/// The same for a guard of the crate `checkpoint`.
+const CHECKPOINT_ORDER: [&str; 2] = ["checkpoint", "store"];
+
+/// The test binaries in which something may notice that this guard is gone, the quick ones first.
+pub fn order(guard: &Guard) -> &'static [&'static str] {
+    if guard.file.starts_with("checkpoint/") { &CHECKPOINT_ORDER } else { &LOG_ORDER }
+}
 
 /// Named tests that take longer than this hang, and that is noticed too. With every guard in its place they take seconds.
 const NAMED_LIMIT: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use wal_mutants::list::{Guard, Kind, Verdict, read};
-use wal_mutants::suite::{ORDER, root};
+use wal_mutants::suite::{order, root};
 use wal_mutants::switch::with_switches;
 
 fn guards() -> Vec<Guard> {
@@ -65,14 +65,14 @@ fn module_and_name(binary: &str, test: &str) -> (String, String) {
 #[test]
 fn every_test_that_the_list_names_exists_and_every_guard_that_none_notices_has_a_reason() {
     let mut names = BTreeSet::new();
-    for dir in ["wal/src", "tests/tests", "tests/scheduled/tests"] {
+    for dir in ["wal/src", "checkpoint/src", "tests/tests", "tests/scheduled/tests"] {
         functions(&root().join(dir), &mut names);
     }
     let wrong: Vec<String> = guards()
         .into_iter()
         .filter(|guard| match &guard.verdict {
             Verdict::Noticed { binary, test } => {
-                !ORDER.contains(&binary.as_str()) || !names.contains(&module_and_name(binary, test))
+                !order(guard).contains(&binary.as_str()) || !names.contains(&module_and_name(binary, test))
             }
             Verdict::Unnoticed { reason, .. } => reason.len() < 20,
             Verdict::Open => false,
@@ -82,29 +82,42 @@ fn every_test_that_the_list_names_exists_and_every_guard_that_none_notices_has_a
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The sections of the page on testing, and the crates whose guards they count.
+const SECTIONS: [(&str, &str); 2] =
+    [("## Guards: what happens if one is taken out\n", "wal/"), ("## Guards of checkpoint\n", "checkpoint/")];
+
 #[test]
 fn the_page_on_testing_counts_the_guards_as_the_list_does() {
-    let list = guards();
+    let (list, page) = (guards(), text("specs/testing.md"));
+    for (heading, dir) in SECTIONS {
+        let (_, section) = page.split_once(heading).unwrap_or_else(|| panic!("specs/testing.md has no {heading}"));
+        let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+        compare(section, dir, &list.iter().filter(|guard| guard.file.starts_with(dir)).collect::<Vec<_>>());
+    }
+    assert!(list.iter().all(|guard| SECTIONS.iter().any(|(_, dir)| guard.file.starts_with(dir))), "of another crate");
+}
+
+/// Compares a section with the guards that it is about.
+fn compare(section: &str, dir: &str, list: &[&Guard]) {
     let noticed = list.iter().filter(|guard| matches!(guard.verdict, Verdict::Noticed { .. })).count();
     let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
-    for guard in &list {
+    for guard in list {
         if let Verdict::Unnoticed { kind, .. } = guard.verdict {
             *kinds.entry(kind).or_default() += 1;
         }
     }
-    let page = text("specs/testing.md");
     let total = format!("{} guards, {noticed} of them noticed when they are gone", list.len());
-    assert!(page.contains(&total), "specs/testing.md does not say: {total}");
+    assert!(section.contains(&total), "specs/testing.md does not say of {dir}: {total}");
     let open = list.iter().filter(|guard| guard.verdict == Verdict::Open).count();
     let rows = kinds.iter().map(|(kind, count)| (kind.word(), *count)).chain([("not decided", open)]);
     for row in rows.filter(|(_, count)| *count > 0).map(|(word, count)| format!("| {word} | {count} |")) {
-        assert!(page.contains(&row), "specs/testing.md has no row: {row}");
+        assert!(section.contains(&row), "specs/testing.md has no row for {dir}: {row}");
     }
     let unnamed: Vec<&str> = list
         .iter()
         .filter(|guard| !matches!(guard.verdict, Verdict::Noticed { .. }))
         .map(|guard| guard.name.as_str())
-        .filter(|name| !page.contains(&format!("`{name}`")))
+        .filter(|name| !section.contains(&format!("`{name}`")))
         .collect();
     assert!(unnamed.is_empty(), "specs/testing.md does not name guards that nothing notices: {unnamed:#?}");
 }

@@ -12,14 +12,14 @@ use wal_tests::watchdog::Watchdog;
 
 use crate::world::{DIR, Model, config, content, key, open, open_broken, verified};
 
-const PAGE: u64 = 4 << 10;
-const SPARE_PAGES: u64 = 16;
+pub const PAGE: u64 = 4 << 10;
+pub const SPARE_PAGES: u64 = 16;
 /// Room for the log. A checkpoint frees whole segments only, so there have to be some.
-const LOG_ROOM: u64 = 256 << 10;
-const KEYS: u64 = 4000;
+pub const LOG_ROOM: u64 = 256 << 10;
+pub const KEYS: u64 = 4000;
 
 /// A store with more pages than the pool holds, on a disk that has room for a few more segments of the log.
-fn store_on_full_disk(seed: u64, copy_on_write: bool) -> (SimFs, Store, Model) {
+pub fn store_on_full_disk(seed: u64, copy_on_write: bool) -> (SimFs, Store, Model) {
     store_on_full_disk_with(seed, copy_on_write, Bugs::NONE)
 }
 
@@ -54,7 +54,7 @@ pub fn fill(store: &Store, model: &mut Model, rng: &mut Rng) -> u64 {
 }
 
 /// How many of the writes that were traced went into the spare pages.
-fn spare_writes(fs: &SimFs) -> usize {
+pub fn spare_writes(fs: &SimFs) -> usize {
     let len = fs.read_file(format!("{DIR}/pages")).expect("the page file is there").len() as u64;
     let first = len - SPARE_PAGES * PAGE;
     let is_spare = |event: &wal::fs::sim::Event| {
@@ -130,7 +130,7 @@ fn open_with_little_room(fs: &SimFs) -> wal::Result<Store> {
 }
 
 /// The store holds exactly this, and goes on.
-fn check(fs: &SimFs, model: &Model, nested: u32, place: &str) -> u64 {
+pub fn check(fs: &SimFs, model: &Model, nested: u32, place: &str) -> u64 {
     // The spare pages may hold what the crash tore, and that is no damage.
     assert_eq!(verified(fs).tree.map(|tree| tree.entries), Some(model.len() as u64), "{place}");
     let recovering = fs.kill();
