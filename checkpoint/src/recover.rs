@@ -12,7 +12,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use wal::fs::durable::LogDir;
 use wal::{Error, ErrorKind, Lsn, Record, Result, Wal};
 
@@ -28,8 +27,6 @@ use crate::spare;
 
 /// The most bytes of changes that are gathered before they are made, if the pool is large.
 const GATHERED_BYTES_MAX: usize = 32 << 20;
-/// Fewer changes are not worth a second thread.
-const DIVIDED_CHANGES_MIN: usize = 4096;
 
 /// What an open found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,32 +154,22 @@ impl Gathered {
     }
 }
 
-/// What became of some changes.
-#[derive(Clone, Copy, Debug, Default)]
-struct Made {
-    applied: u64,
-    skipped: u64,
-    restored: u64,
-}
-
 /// Replays the log.
 pub(crate) struct Redo<'a> {
     flusher: &'a Flusher,
     from: Lsn,
     end: Lsn,
-    /// Pages are divided between two threads.
-    has_threads: bool,
     /// Where images are. Made when the first torn page is met, because nearly always there is none.
-    images: Mutex<Option<HashMap<PageId, Place>>>,
+    images: Option<HashMap<PageId, Place>>,
     report: RecoveryReport,
 }
 
 impl<'a> Redo<'a> {
-    pub(crate) fn new(flusher: &'a Flusher, from: Lsn, has_threads: bool) -> Redo<'a> {
+    pub(crate) fn new(flusher: &'a Flusher, from: Lsn) -> Redo<'a> {
         // What recovery itself logs comes behind this and says nothing new.
         let end = flusher.log.next_lsn();
         let report = RecoveryReport { redo_lsn: from, end_lsn: end, ..RecoveryReport::default() };
-        Redo { flusher, from, end, has_threads, images: Mutex::default(), report }
+        Redo { flusher, from, end, images: None, report }
     }
 
     /// Puts the images in the spare pages into their places, durably, where those are torn. From then on the spare pages may be used again, and if
@@ -251,64 +238,30 @@ impl<'a> Redo<'a> {
     /// Makes what was gathered, page by page.
     fn make(&mut self, gathered: &mut Gathered) -> Result<()> {
         gathered.changes.sort_unstable_by_key(|pending| (pending.page, pending.at));
-        let (low, high) = gathered.changes.split_at(self.divide(&gathered.changes));
-        let made = std::thread::scope(|scope| {
-            let all = || self.pages(gathered, high);
-            let other = (!high.is_empty())
-                .then(|| std::thread::Builder::new().name("redo".to_owned()).spawn_scoped(scope, all));
-            let low = self.pages(gathered, low);
-            let high = match other {
-                None => Ok(Made::default()),
-                Some(Ok(thread)) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                // No thread is to be had.
-                Some(Err(_)) => all(),
-            };
-            Ok::<_, Error>([low?, high?])
-        });
-        for made in made? {
-            self.report.changes_applied += made.applied;
-            self.report.changes_skipped += made.skipped;
-            self.report.pages_restored += made.restored;
+        for of_page in gathered.changes.chunk_by(|left, right| left.page == right.page) {
+            self.page(gathered, of_page)?;
         }
         gathered.clear();
         Ok(())
     }
 
-    /// Where sorted changes are divided between two threads: between two pages, near the middle.
-    fn divide(&self, changes: &[Pending]) -> usize {
-        if !self.has_threads || changes.len() < DIVIDED_CHANGES_MIN {
-            return changes.len();
+    fn page(&mut self, gathered: &Gathered, changes: &[Pending]) -> Result<()> {
+        let mut page = self.bring(changes[0].page, changes[0].is_whole)?;
+        // All changes of a record are made at once, so between two records the page is as it was at some moment.
+        for of_record in changes.chunk_by(|left, right| left.lsn == right.lsn) {
+            self.record(&mut page, gathered, of_record)?;
         }
-        let middle = changes.len() / 2;
-        middle + changes[middle..].partition_point(|pending| pending.page == changes[middle].page)
-    }
-
-    fn pages(&self, gathered: &Gathered, changes: &[Pending]) -> Result<Made> {
-        let mut made = Made::default();
-        for of_page in changes.chunk_by(|left, right| left.page == right.page) {
-            let mut page = self.bring(of_page[0].page, of_page[0].is_whole, &mut made)?;
-            // All changes of a record are made at once, so between two records the page is as it was at some moment.
-            for of_record in of_page.chunk_by(|left, right| left.lsn == right.lsn) {
-                self.record(&mut page, gathered, of_record, &mut made)?;
-            }
-        }
-        Ok(made)
+        Ok(())
     }
 
     /// Makes the changes of a page that are in one record, unless the page has them.
-    fn record(
-        &self,
-        page: &mut PageWrite<'_>,
-        gathered: &Gathered,
-        changes: &[Pending],
-        made: &mut Made,
-    ) -> Result<()> {
+    fn record(&mut self, page: &mut PageWrite<'_>, gathered: &Gathered, changes: &[Pending]) -> Result<()> {
         let Pending { page: id, lsn, is_whole: starts_whole, .. } = changes[0];
         let page_bytes = page.bytes().len();
         let found = page::lsn(page.bytes());
         if found >= lsn {
             page.mark_dirty(lsn);
-            made.skipped += changes.len() as u64;
+            self.report.changes_skipped += changes.len() as u64;
             return Ok(());
         }
         for (index, pending) in changes.iter().enumerate() {
@@ -325,12 +278,12 @@ impl<'a> Redo<'a> {
         // A page is checked when it comes into the pool, and no change that is made leaves a valid page invalid.
         debug_assert_eq!(page::validate(page.bytes(), id).err(), None, "page {id} after the record at {lsn}");
         page.changed(lsn, changes.iter().any(|pending| pending.is_whole));
-        made.applied += changes.len() as u64;
+        self.report.changes_applied += changes.len() as u64;
         Ok(())
     }
 
     /// The page as the file has it, or as an image has it, or blank if nothing of what it was is needed.
-    fn bring(&self, id: PageId, may_be_blank: bool, made: &mut Made) -> Result<PageWrite<'a>> {
+    fn bring(&mut self, id: PageId, may_be_blank: bool) -> Result<PageWrite<'a>> {
         loop {
             if let Some(page) = self.flusher.pool.write(id) {
                 return Ok(page);
@@ -352,7 +305,7 @@ impl<'a> Redo<'a> {
             let empty = self.take_frame()?;
             let (mut page, _) = self.flusher.pool.place(id, empty);
             page.bytes_mut().copy_from_slice(&image);
-            made.restored += u64::from(!may_be_blank);
+            self.report.pages_restored += u64::from(!may_be_blank);
             return Ok(page);
         }
     }
@@ -369,14 +322,11 @@ impl<'a> Redo<'a> {
     }
 
     /// The newest image of a page in the log since the redo point.
-    fn image(&self, id: PageId) -> Result<Option<Vec<u8>>> {
-        let place = {
-            let mut images = self.images.lock();
-            if images.is_none() {
-                *images = Some(self.index_images()?);
-            }
-            images.as_ref().and_then(|images| images.get(&id)).copied()
-        };
+    fn image(&mut self, id: PageId) -> Result<Option<Vec<u8>>> {
+        if self.images.is_none() {
+            self.images = Some(self.index_images()?);
+        }
+        let place = self.images.as_ref().and_then(|images| images.get(&id)).copied();
         place.map(|place| self.read_image(id, place)).transpose()
     }
 

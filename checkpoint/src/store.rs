@@ -186,8 +186,7 @@ impl Opener {
         let flusher =
             Flusher::new(Arc::clone(&pool), Arc::new(file), log.clone(), Arc::clone(&failure), redo, image_bytes_max);
         let flusher = Arc::new(flusher);
-        let has_threads = config.log.background == Background::Threads;
-        let mut report = Redo::new(&flusher, redo, has_threads).run(&*self.progress)?;
+        let mut report = Redo::new(&flusher, redo).run(&*self.progress)?;
         report.created = created;
         let meta = read_meta(&pool, &flusher)?;
         let tree = Tree::new(pool, flusher, log, Arc::clone(&failure), meta)?;

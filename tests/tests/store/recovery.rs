@@ -90,7 +90,7 @@ fn an_open_after_a_kill_reads_what_changed_since_the_checkpoint_however_large_th
 }
 
 #[test]
-fn a_recovery_on_two_threads_does_what_one_does_also_when_the_pool_is_too_small_for_the_pages() {
+fn a_recovery_whose_pages_do_not_fit_the_pool_does_the_same_with_and_without_threads_in_the_background() {
     let mut config = config(SyncMode::None);
     // Enough for some thousand short changes to be gathered, and less than half of the tree.
     config.pool_bytes = 512 * config.page_bytes;
