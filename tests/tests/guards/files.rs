@@ -283,7 +283,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 /// Changes the header of the frame at `lsn` in the first segment and makes its checksum right, as `specs/format.md` draws it.
-fn forge(segment: &mut [u8], lsn: u64, change: impl FnOnce(&mut [u8])) {
+pub fn forge(segment: &mut [u8], lsn: u64, change: impl FnOnce(&mut [u8])) {
     let base = u64::from_le_bytes(segment[48..56].try_into().expect("8 bytes"));
     let at = (4096 + lsn - base) as usize;
     change(&mut segment[at..at + 24]);

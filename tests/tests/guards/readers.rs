@@ -220,3 +220,15 @@ fn statistics_that_are_being_written_are_looked_at_again() {
     let found = statistics(&run.fs, DIR).expect("it can be looked at");
     assert!(matches!(found, StatisticsFile::Valid(_)), "{found:?}");
 }
+
+#[test]
+fn a_reader_of_files_shows_nothing_behind_the_end_that_the_next_segment_names() {
+    let ops = [Op::Append(600), Op::Append(3000), Op::Append(3000), Op::Flush];
+    let run = Run::through(&setup(SYNC, BUFFERED | NO_RECYCLING), &ops);
+    // A whole frame, as a full disk may leave it of a record that it refused.
+    let mut bytes = run.fs.read_file(FIRST).expect("a segment");
+    super::files::forge(&mut bytes, run.model.records[1].end(), |frame| frame[15] = 0xF7);
+    run.fs.write_file(FIRST, &bytes).expect("a segment");
+    let shown: Vec<_> = files(&run).reader(Lsn::ZERO).expect("a reader").map(|it| it.expect("it reads").lsn).collect();
+    assert_eq!(shown, [0, 1, 2].map(|index| lsn(&run, index)), "the second segment says where the first one ends");
+}
