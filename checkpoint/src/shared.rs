@@ -182,37 +182,4 @@ mod tests {
         Pages::sync(store.core()).expect_err("the sync fails");
         assert!(store.core().failure.check().expect_err("poisoned").is_poisoned());
     }
-
-    #[test]
-    fn the_log_is_closed_after_the_last_page_on_its_way_to_the_file() {
-        let store = store(&SimFs::new(1));
-        let core = store.core();
-        let (id, _) = core.tree.pool.dirty_table(core.log().next_lsn())[1];
-        let latch = core.tree.pool.write(id).expect("it is in the pool");
-        std::thread::scope(|scope| {
-            let (tell, told) = channel();
-            let flush = scope.spawn(move || {
-                tell.send(()).unwrap_or_default();
-                core.tree.flusher.flush(&[id], true)
-            });
-            told.recv().expect("it begins");
-            std::thread::yield_now();
-            // A store that failed makes no checkpoint, so nothing but this waits for the page.
-            core.failure.poison(&Error::new(ErrorKind::Io, "test", "a failure"));
-            let ((end, ended), other) = (channel(), store.clone());
-            let closed = scope.spawn(move || {
-                let result = other.close();
-                end.send(()).unwrap_or_default();
-                result
-            });
-            ended.recv_timeout(Duration::from_millis(200)).unwrap_or_default();
-            let written = core.tree.flusher.counts().pages;
-            let is_open = core.log().append(b"more").is_ok();
-            drop(latch);
-            // The flusher may have come too late to begin; if it began, the log was open as long as it was not done.
-            let flushed = flush.join().expect("no panic");
-            assert!(flushed.is_err() || is_open || written > 0, "the log was closed before the page was written");
-            closed.join().expect("no panic").expect_err("it was poisoned");
-        });
-    }
 }
