@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use wal::{Ticket, Wal};
+use wal::{Lsn, Ticket, TruncatePolicy, Wal};
 
 use crate::bench::payload;
 use crate::measure::{Outcome, Sample, median};
@@ -31,6 +33,29 @@ pub fn fill(log: &Wal, payload_bytes: usize, bytes: u64) -> Outcome<u64> {
     }
     flying.iter().try_for_each(|ticket| ticket.wait().map(drop))?;
     Ok(records)
+}
+
+/// Runs while another thread gives the log its segments back, as a database does that makes checkpoints.
+pub fn recycled_meanwhile(log: &Wal, run: impl FnOnce() -> Outcome<Sample>) -> Outcome<Sample> {
+    const EVERY: Duration = Duration::from_millis(5);
+    const KEPT_BYTES: u64 = 16 << 20;
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let truncating = scope.spawn(|| -> Outcome<()> {
+            while !is_done.load(Ordering::Relaxed) {
+                sleep(EVERY);
+                let start = log.durable_lsn().get().saturating_sub(KEPT_BYTES) & !7;
+                if start > log.start_lsn().get() {
+                    log.truncate_before_with(Lsn::new(start), TruncatePolicy::WholeSegments)?;
+                }
+            }
+            Ok(())
+        });
+        let sample = run();
+        is_done.store(true, Ordering::Relaxed);
+        truncating.join().map_err(|_| "the truncating thread panicked")??;
+        sample
+    })
 }
 
 /// The segments in `dir`, the last one first: what an open reads begins at the end.

@@ -1,18 +1,20 @@
 //! Many records in flight from few threads.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use wal::{Config, Lsn, Ticket, TruncatePolicy, Wal};
+use wal::{Config, SyncMode, Ticket, Wal};
 
 use crate::bench::{Bench, FRAME_HEADER_BYTES, payload};
-use crate::measure::{Outcome, Sample, Variant, closed_loop, interleaved, on_threads};
+use crate::disk::Way;
+use crate::logs::recycled_meanwhile;
+use crate::measure::{Outcome, Sample, Variant, closed_loop, closed_loop_on, interleaved, on_threads};
 use crate::report::{P50, P99, P999, RECORDS, Section, THROUGHPUT, Table};
 
 const PAYLOAD_BYTES: usize = 256;
 const SHAPES: [(usize, usize); 4] = [(1, 64), (1, 1024), (1, 4096), (2, 4096)];
+/// Records of an atomic batch.
+const BATCH: usize = 128;
 /// One of so many tickets is timed, as reading the clock costs half as much as submitting.
 const TIMED_EVERY: u64 = 16;
 
@@ -52,30 +54,54 @@ pub fn run(bench: &Bench) -> Outcome<Section> {
             table.row(each, &series[0], Sample::rate);
         }
     }
-    Ok(Section { tables: vec![table], ..Section::default() })
+    Ok(Section { tables: vec![table, written(bench)?], ..Section::default() })
 }
 
-/// Runs while another thread gives the log its segments back, as a database does that makes checkpoints.
-fn recycled_meanwhile(log: &Wal, run: impl FnOnce() -> Outcome<Sample>) -> Outcome<Sample> {
-    const EVERY: Duration = Duration::from_millis(5);
-    const KEPT_BYTES: u64 = 16 << 20;
-    let is_done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let truncating = scope.spawn(|| -> Outcome<()> {
-            while !is_done.load(Ordering::Relaxed) {
-                sleep(EVERY);
-                let start = log.durable_lsn().get().saturating_sub(KEPT_BYTES) & !7;
-                if start > log.start_lsn().get() {
-                    log.truncate_before_with(Lsn::new(start), TruncatePolicy::WholeSegments)?;
-                }
-            }
-            Ok(())
-        });
-        let sample = run();
-        is_done.store(true, Ordering::Relaxed);
-        truncating.join().map_err(|_| "the truncating thread panicked")??;
-        sample
-    })
+/// The same in `none` mode, where nobody waits for a sync.
+fn written(bench: &Bench) -> Outcome<Table> {
+    let mut table = Table::new(
+        "tickets, none",
+        "threads x records at once, 256 B, none mode, closed loop; atomic batches, and tickets in flight",
+        "floor: one pwrite of as many frames into a zero-filled file, by one thread; the log is recycled as above, and bound by how fast the device takes what the page cache holds",
+        &[P50, P99, P999, RECORDS, THROUGHPUT],
+    );
+    let payload = payload(PAYLOAD_BYTES);
+    let bytes = BATCH * (PAYLOAD_BYTES + FRAME_HEADER_BYTES);
+    let mut store = bench.store(Way::Cached, bytes)?;
+    let batches = |threads: usize| {
+        let payloads = vec![&payload[..]; BATCH];
+        move |log: &Wal| {
+            let append = || Ok(log.append_batch(&payloads).map(drop)?);
+            of_batches(closed_loop_on(threads, bench.length, BATCH * PAYLOAD_BYTES, append)?)
+        }
+    };
+    let (one, two) = (batches(1), batches(2));
+    let none = || Config { recycle_segments_max: 32, ..Config::with_mode(SyncMode::None) };
+    let variants = vec![
+        Variant::new(format!("1 x {BATCH:>4} floor"), || {
+            of_batches(closed_loop(bench.length, BATCH * PAYLOAD_BYTES, || Ok(store.write(bytes)?))?)
+        }),
+        Variant::new(format!("1 x {BATCH:>4} wal, batches"), || {
+            bench.with_log(none(), |log| recycled_meanwhile(log, || one(log)))
+        }),
+        Variant::new(format!("2 x {BATCH:>4} wal, batches"), || {
+            bench.with_log(none(), |log| recycled_meanwhile(log, || two(log)))
+        }),
+        Variant::new("1 x 4096 wal, tickets".to_owned(), || {
+            bench.with_log(none(), |log| recycled_meanwhile(log, || in_flight(log, &payload, 4096, bench.length)))
+        }),
+    ];
+    let series = interleaved(bench.rounds, variants)?;
+    for each in &series {
+        table.row(each, &series[0], Sample::rate);
+    }
+    Ok(table)
+}
+
+/// Counts records where batches were counted.
+fn of_batches(mut sample: Sample) -> Outcome<Sample> {
+    sample.count *= BATCH as u64;
+    Ok(sample)
 }
 
 /// Submits and keeps `window` tickets in flight; when there are as many, waits for the oldest.
