@@ -164,6 +164,24 @@ fn frames_of_a_refused_group_that_cannot_be_taken_back_poison_the_log() {
     }
 }
 
+#[test]
+fn a_part_of_a_refused_frame_that_cannot_be_taken_back_is_no_poison() {
+    for mode in MODES {
+        let mut run = Run::new(&Setup::new(mode, 8));
+        run.apply(Op::AppendDurable(100)).expect("nothing fails yet");
+        // Less than the frame gets through, and what is to hide it does not.
+        run.fs.plan(Fault::new(Effect::Short(248)).on(Operation::Write));
+        run.fs.plan(Fault::error(errno::ENOSPC).on(Operation::Write).skip(1).times(2));
+        let log = run.log().clone();
+        let error = log.append(&[7; 594]).expect_err("there is no room");
+        assert_eq!(error.kind(), wal::ErrorKind::Full, "{mode:?}: {error:?}");
+        drop(log);
+        for op in [Op::AppendDurable(300), Op::Die, Op::AppendDurable(20), Op::Reopen] {
+            run.apply(op).unwrap_or_else(|why| panic!("{mode:?}, {op:?}: {why}"));
+        }
+    }
+}
+
 /// Frames of a refused batch stood whole behind the end of a segment that has a successor, and a reader of the files took the frame behind them for
 /// damage.
 #[test]

@@ -267,6 +267,11 @@ pub(crate) fn stamp(frames: &mut [u8], identity: Identity, first: Lsn, witness: 
     last
 }
 
+/// The bytes of the first frame in `frames`.
+pub(crate) fn first_frame_bytes(frames: &[u8]) -> u64 {
+    frame_bytes(LittleEndian::read_u32(&frames[8..12]) as usize) as u64
+}
+
 /// Gives one complete frame a new identity, keeping its witness. Returns its new checksum.
 pub(crate) fn restamp(frame: &mut [u8], identity: Identity, lsn: Lsn) -> u32 {
     let witness = Lsn::new(LittleEndian::read_u64(&frame[16..24]));

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::lsn::Lsn;
 use crate::museum::Bug;
-use crate::record::{FRAME_HEADER_BYTES, padding_header, stamp};
+use crate::record::{FRAME_HEADER_BYTES, first_frame_bytes, padding_header, stamp};
 use crate::segment::header::SegmentHeader;
 use crate::segment::writer::{ActiveSegment, ReadySegment};
 use crate::sync::atomic::Ordering;
@@ -312,10 +312,12 @@ impl Commit {
         if let Err(error) = result {
             if error.is_full() && !self.parts.bugs.has(Bug::HalfRecordOnFullDisk) {
                 // Frames that got through are not to be found by a recovery before padding takes their place. If this fails too, nobody
-                // knows what is found, unless there was no room for the first of them either.
-                let blank = segment.file.write_at(&[0; FRAME_HEADER_BYTES], segment.offset_of(group.first));
+                // knows what is found, unless not even the first of them got through whole.
+                let first_at = segment.offset_of(group.first);
+                let first_end = first_at + first_frame_bytes(&group.bytes.as_slice()[group.frames_at..]);
+                let blank = segment.file.write_at(&[0; FRAME_HEADER_BYTES], first_at);
                 if let Err(second) = blank
-                    && !(second.is_full() && error.offset() == Some(offset))
+                    && !(second.is_full() && error.offset().is_some_and(|at| at < first_end))
                 {
                     return Err(second.into_io().at_lsn(group.first));
                 }
