@@ -105,7 +105,7 @@ fn run(args: &Args) -> Outcome<()> {
         std::fs::write(path, serde_json::to_string_pretty(&all)? + "\n")?;
     }
     if let Some(path) = &args.svg {
-        std::fs::write(path, svg::document(&plots))?;
+        std::fs::write(path, svg::document(&plots)?)?;
     }
     Ok(())
 }

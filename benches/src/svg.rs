@@ -1,15 +1,44 @@
-//! Plots as SVG, without a library: lines or bars over named positions, on a logarithmic axis.
+//! Plots as SVG: lines or bars over named positions, on a logarithmic axis.
 
-use std::fmt::Write;
+use plotters::chart::{ChartBuilder, ChartContext};
+use plotters::coord::Shift;
+use plotters::coord::combinators::{BindKeyPoints, IntoLogRange, LogCoord, WithKeyPoints};
+use plotters::coord::types::RangedCoordi32;
+use plotters::drawing::{DrawingArea, IntoDrawingArea};
+use plotters::element::{Circle, EmptyElement, PathElement, Rectangle, Text};
+use plotters::prelude::{Cartesian2d, SVGBackend};
+use plotters::series::{DashedLineSeries, LineSeries};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{Color, FontDesc, FontStyle, IntoFont, RGBColor, TextStyle, WHITE};
 
-const WIDTH: f64 = 1000.0;
-const HEIGHT: f64 = 340.0;
-const LEFT: f64 = 90.0;
-const RIGHT: f64 = 20.0;
-const TOP: f64 = 64.0;
-const BOTTOM: f64 = 46.0;
+use crate::measure::Outcome;
+
+const WIDTH: u32 = 1000;
+const HEIGHT: u32 = 360;
+const LEFT: u32 = 100;
+const MARGIN: u32 = 10;
+/// Title and legend, above the axes.
+const TOP: u32 = 58;
+const BOTTOM: u32 = 46;
+/// The room of a position, in units of the axis.
+const SLOT: i32 = 1000;
+const INK: RGBColor = RGBColor(0x22, 0x26, 0x2b);
+const GRID: RGBColor = RGBColor(0xc4, 0xc9, 0xd0);
+const FINE_GRID: RGBColor = RGBColor(0xec, 0xee, 0xf1);
+/// Floors are grey, and nothing else is.
+const FLOORS: [RGBColor; 2] = [RGBColor(0x80, 0x86, 0x90), RGBColor(0xb4, 0xb9, 0xc1)];
 /// Told apart by people who see few colours, too.
-const COLOURS: [&str; 6] = ["#8a8f98", "#0b6fb8", "#d1495b", "#2a9d62", "#e0a030", "#6a4c93"];
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(0x0b, 0x6f, 0xb8),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x2a, 0x9d, 0x62),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0x6a, 0x4c, 0x93),
+];
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Axes = Cartesian2d<WithKeyPoints<RangedCoordi32>, WithKeyPoints<LogCoord<f64>>>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Axes>;
 
 /// How values are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +47,17 @@ pub enum Kind {
     Lines,
     /// A group of bars for each position.
     Bars,
+}
+
+/// A series of values, one for each position.
+#[derive(Clone, Debug)]
+pub struct Values {
+    /// What it is called in the legend.
+    pub name: String,
+    /// From left to right.
+    pub values: Vec<f64>,
+    /// Whether it is what the others are compared with.
+    pub is_floor: bool,
 }
 
 /// A plot.
@@ -31,165 +71,183 @@ pub struct Plot {
     pub positions: Vec<String>,
     /// Below these.
     pub axis: String,
-    /// Name and values of each series.
-    pub series: Vec<(String, Vec<f64>)>,
+    /// What the values are, beside their axis.
+    pub measure: String,
+    /// What is drawn.
+    pub series: Vec<Values>,
     /// How a value is written.
     pub shown: fn(f64) -> String,
 }
 
 /// A document with all plots, one below the other.
-pub fn document(plots: &[Plot]) -> String {
-    let height = HEIGHT * plots.len() as f64;
-    let mut svg = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    line(
-        &mut svg,
-        format_args!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" \
-             font-family=\"sans-serif\" font-size=\"12\">"
-        ),
-    );
-    line(&mut svg, format_args!("<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>"));
-    for (index, plot) in plots.iter().enumerate() {
-        line(&mut svg, format_args!("<g transform=\"translate(0 {})\">", HEIGHT * index as f64));
-        plot.draw(&mut svg);
-        line(&mut svg, format_args!("</g>"));
+///
+/// # Errors
+///
+/// None is known: a string takes everything that is drawn into it.
+pub fn document(plots: &[Plot]) -> Outcome<String> {
+    let mut svg = String::new();
+    // A picture without any plot has the room of one.
+    let count = plots.len().max(1);
+    let root = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT * u32::try_from(count)?)).into_drawing_area();
+    root.fill(&WHITE)?;
+    for (area, plot) in root.split_evenly((count, 1)).iter().zip(plots) {
+        plot.draw(area)?;
     }
-    svg.push_str("</svg>\n");
-    svg
+    root.present()?;
+    drop(root);
+    Ok(svg)
 }
 
-fn line(svg: &mut String, text: std::fmt::Arguments<'_>) {
-    svg.write_fmt(text).expect("a string takes everything");
-    svg.push('\n');
-}
-
-fn text(svg: &mut String, (x, y): (f64, f64), attributes: &str, content: &str) {
-    let content = escaped(content);
-    line(svg, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"#22262b\" {attributes}>{content}</text>"));
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// A logarithmic axis between powers of ten.
-struct Scale {
-    low: f64,
-    high: f64,
-}
-
-impl Scale {
-    fn of(plot: &Plot) -> Scale {
-        let values = || plot.series.iter().flat_map(|(_, values)| values.iter().copied().filter(|value| *value > 0.0));
-        // A decade lower if the smallest value is near a power of ten, so that its bar has a height.
-        let low = (values().fold(f64::MAX, f64::min).min(1e12) / 1.5).log10().floor();
-        let high = values().fold(1.0, f64::max).log10().ceil();
-        Scale { low, high: high.max(low + 1.0) }
+impl Values {
+    /// A floor.
+    pub fn floor(name: &str, values: Vec<f64>) -> Values {
+        Values { name: name.to_owned(), values, is_floor: true }
     }
 
-    fn y(&self, value: f64) -> f64 {
-        let share = (value.max(1e-9).log10() - self.low) / (self.high - self.low);
-        HEIGHT - BOTTOM - share.clamp(0.0, 1.0) * (HEIGHT - BOTTOM - TOP)
+    /// What is compared with floors.
+    pub fn measured(name: &str, values: Vec<f64>) -> Values {
+        Values { name: name.to_owned(), values, is_floor: false }
     }
 }
 
 impl Plot {
-    fn draw(&self, svg: &mut String) {
-        let scale = Scale::of(self);
-        text(svg, (LEFT, 22.0), "font-size=\"15\" font-weight=\"bold\"", &self.title);
-        self.draw_legend(svg);
-        self.draw_grid(svg, &scale);
-        let slot = (WIDTH - LEFT - RIGHT) / self.positions.len().max(1) as f64;
-        for (index, name) in self.positions.iter().enumerate() {
-            let x = LEFT + slot * (index as f64 + 0.5);
-            text(svg, (x, HEIGHT - BOTTOM + 18.0), "text-anchor=\"middle\"", name);
-        }
-        let middle = LEFT + (WIDTH - LEFT - RIGHT) / 2.0;
-        text(svg, (middle, HEIGHT - 8.0), "text-anchor=\"middle\"", &self.axis);
+    fn draw(&self, area: &Area<'_>) -> Outcome<()> {
+        let (top, rest) = area.split_vertically(TOP);
+        write(&top, (LEFT as i32, 12), &self.title, font(15).style(FontStyle::Bold).color(&INK))?;
+        self.draw_legend(&top)?;
+        let (low, high) = self.powers();
+        let steps = |step: f64| (low..high).map(move |power| step * 10_f64.powi(power));
+        let places = (0..self.positions.len() as i32).map(middle).collect();
+        let values = (10_f64.powi(low)..10_f64.powi(high))
+            .log_scale()
+            .with_key_points(steps(1.0).chain([10_f64.powi(high)]).collect())
+            .with_light_points(steps(2.0).chain(steps(5.0)));
+        let mut chart = ChartBuilder::on(&rest)
+            .margin(MARGIN)
+            .x_label_area_size(BOTTOM)
+            .y_label_area_size(LEFT - MARGIN)
+            .build_cartesian_2d((0..SLOT * self.positions.len().max(1) as i32).with_key_points(places), values)?;
+        let name = |place: &i32| self.positions.get((place / SLOT) as usize).cloned().unwrap_or_default();
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .bold_line_style(GRID)
+            .light_line_style(FINE_GRID)
+            .axis_style(GRID)
+            .label_style(font(12).color(&INK))
+            .x_desc(&self.axis)
+            .y_desc(&self.measure)
+            .x_label_formatter(&name)
+            .y_label_formatter(&|&value| (self.shown)(value).replace(".00", "").replace(".0", ""))
+            .draw()?;
         match self.kind {
-            Kind::Lines => self.draw_lines(svg, &scale, slot),
-            Kind::Bars => self.draw_bars(svg, &scale, slot),
+            Kind::Lines => self.draw_lines(&mut chart),
+            Kind::Bars => self.draw_bars(&mut chart, 10_f64.powi(low)),
         }
     }
 
-    fn draw_legend(&self, svg: &mut String) {
-        let mut x = LEFT;
-        for ((name, _), colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
-            line(svg, format_args!("<rect x=\"{x:.1}\" y=\"34\" width=\"12\" height=\"12\" fill=\"{colour}\"/>"));
-            text(svg, (x + 17.0, 44.0), "", name);
-            // No font is at hand to measure the name with; seven pixels a letter are enough for any of this size.
-            x += 36.0 + 7.0 * name.chars().count() as f64;
-        }
+    /// The powers of ten between which all values are.
+    fn powers(&self) -> (i32, i32) {
+        let values = || self.series.iter().flat_map(|each| each.values.iter().copied().filter(|value| *value > 0.0));
+        // A decade lower if the smallest value is near a power of ten, so that its bar has a height.
+        let low = (values().fold(1e12, f64::min) / 1.5).log10().floor();
+        let high = values().fold(1.0, f64::max).log10().ceil();
+        (low as i32, high.max(low + 1.0) as i32)
     }
 
-    fn draw_grid(&self, svg: &mut String, scale: &Scale) {
-        for power in scale.low as i32..=scale.high as i32 {
-            for step in [1.0, 2.0, 5.0] {
-                let value = step * 10f64.powi(power);
-                if value > 10f64.powf(scale.high) {
-                    break;
-                }
-                let (y, right) = (scale.y(value), WIDTH - RIGHT);
-                let colour = if step == 1.0 { "#c4c9d0" } else { "#eceef1" };
-                line(
-                    svg,
-                    format_args!(
-                        "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" stroke=\"{colour}\"/>"
-                    ),
-                );
-                if step == 1.0 {
-                    text(svg, (LEFT - 8.0, y + 4.0), "text-anchor=\"end\"", &(self.shown)(value));
+    /// The series, each with its colour.
+    fn coloured(&self) -> impl Iterator<Item = (&Values, RGBColor)> {
+        let (mut floors, mut colours) = (FLOORS.iter().cycle(), COLOURS.iter().cycle());
+        self.series.iter().filter_map(move |each| {
+            let colours: &mut dyn Iterator<Item = &RGBColor> = if each.is_floor { &mut floors } else { &mut colours };
+            Some((each, *colours.next()?))
+        })
+    }
+
+    fn draw_legend(&self, area: &Area<'_>) -> Outcome<()> {
+        let mut x = LEFT as i32;
+        for (series, colour) in self.coloured() {
+            match self.kind {
+                Kind::Bars => area.draw(&Rectangle::new([(x, 36), (x + 12, 48)], colour.filled()))?,
+                Kind::Lines => {
+                    let strokes: &[(i32, i32)] = if series.is_floor { &[(0, 5), (8, 13)] } else { &[(0, 13)] };
+                    for (from, to) in strokes {
+                        area.draw(&PathElement::new([(x + from, 42), (x + to, 42)], colour.stroke_width(2)))?;
+                    }
                 }
             }
+            write(area, (x + 18, 37), &series.name, font(12).color(&INK))?;
+            // No font is at hand to measure the name with; six and a half pixels a letter are enough for any of this size.
+            x += 36 + 13 * series.name.chars().count() as i32 / 2;
         }
+        Ok(())
     }
 
-    fn draw_lines(&self, svg: &mut String, scale: &Scale, slot: f64) {
-        for (index, (_, values)) in self.series.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            let points: Vec<(f64, f64)> = values
-                .iter()
-                .enumerate()
-                .map(|(position, value)| (LEFT + slot * (position as f64 + 0.5), scale.y(*value)))
-                .collect();
-            let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-            line(
-                svg,
-                format_args!(
-                    "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
-                    path.join(" ")
-                ),
-            );
-            for (position, ((x, y), value)) in points.iter().zip(values).enumerate() {
+    fn draw_lines(&self, chart: &mut Chart<'_, '_>) -> Outcome<()> {
+        for (series, colour) in self.coloured() {
+            let points: Vec<(i32, f64)> =
+                series.values.iter().zip(0..).map(|(value, place)| (middle(place), positive(*value))).collect();
+            if series.is_floor {
+                chart.draw_series(DashedLineSeries::new(points.clone(), 6, 4, colour.stroke_width(2)))?;
+            } else {
+                chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?;
+            }
+            chart.draw_series(points.iter().zip(&series.values).enumerate().map(|(place, (point, value))| {
                 // The label of the highest line goes above its dot, those of the others below, so that close lines stay readable.
                 let is_highest =
-                    self.series.iter().all(|(_, others)| others.get(position).is_none_or(|it| it <= value));
-                let shift = if is_highest { -9.0 } else { 18.0 };
-                line(svg, format_args!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"/>"));
-                text(svg, (*x, y + shift), "text-anchor=\"middle\" font-size=\"10\"", &(self.shown)(*value));
-            }
+                    self.series.iter().all(|others| others.values.get(place).is_none_or(|other| other <= value));
+                let (shift, side) = if is_highest { (-6, VPos::Bottom) } else { (8, VPos::Top) };
+                EmptyElement::at(*point) + Circle::new((0, 0), 4, colour.filled()) + self.label(*value, shift, side)
+            }))?;
         }
+        Ok(())
     }
 
-    fn draw_bars(&self, svg: &mut String, scale: &Scale, slot: f64) {
-        let width = slot * 0.86 / self.series.len().max(1) as f64;
-        for (index, (_, values)) in self.series.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            for (position, value) in values.iter().enumerate() {
-                let x = LEFT + slot * (position as f64 + 0.07) + width * index as f64;
-                let y = scale.y(*value);
-                let (inner, height) = (width * 0.9, HEIGHT - BOTTOM - y);
-                line(
-                    svg,
-                    format_args!(
-                        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{inner:.1}\" height=\"{height:.1}\" fill=\"{colour}\"/>"
-                    ),
-                );
-                let place = (x + inner / 2.0, y - 4.0);
-                text(svg, place, "text-anchor=\"middle\" font-size=\"9\"", &(self.shown)(*value));
-            }
+    fn draw_bars(&self, chart: &mut Chart<'_, '_>, bottom: f64) -> Outcome<()> {
+        let step = SLOT * 86 / 100 / self.series.len().max(1) as i32;
+        for ((series, colour), index) in self.coloured().zip(0..) {
+            let bars = |place: i32| {
+                let left = SLOT * place + SLOT * 7 / 100 + step * index;
+                (left, left + step * 9 / 10)
+            };
+            chart.draw_series(series.values.iter().zip(0..).map(|(value, place)| {
+                let (left, right) = bars(place);
+                Rectangle::new([(left, bottom), (right, positive(*value).max(bottom))], colour.filled())
+            }))?;
+            chart.draw_series(series.values.iter().zip(0..).map(|(value, place)| {
+                let (left, right) = bars(place);
+                let top = ((left + right) / 2, positive(*value).max(bottom));
+                EmptyElement::at(top) + self.label(*value, -3, VPos::Bottom)
+            }))?;
         }
+        Ok(())
     }
+
+    /// A value, so many pixels below its place. The labels of neighbouring bars must not touch.
+    fn label(&self, value: f64, shift: i32, side: VPos) -> Text<'static, (i32, i32), String> {
+        let pixels = if self.kind == Kind::Bars { 9 } else { 10 };
+        Text::new((self.shown)(value), (0, shift), font(pixels).color(&INK).pos(Pos::new(HPos::Center, side)))
+    }
+}
+
+/// The middle of the room of a position.
+fn middle(place: i32) -> i32 {
+    SLOT * place + SLOT / 2
+}
+
+/// A logarithmic axis has no zero.
+fn positive(value: f64) -> f64 {
+    value.max(1e-9)
+}
+
+/// Writes `text`, with its upper left corner at a place.
+fn write(area: &Area<'_>, place: (i32, i32), text: &str, style: TextStyle<'static>) -> Outcome<()> {
+    Ok(area.draw(&Text::new(text.to_owned(), place, style))?)
+}
+
+/// A size in pixels. The library writes sizes into an SVG divided by 1.24.
+fn font(pixels: u32) -> FontDesc<'static> {
+    ("sans-serif", f64::from(pixels) * 1.24).into_font()
 }
 
 #[cfg(test)]
@@ -197,26 +255,86 @@ mod tests {
     use super::*;
     use crate::report::grouped;
 
-    #[test]
-    fn a_document_is_well_formed() {
-        let plot = |kind| Plot {
+    fn plot(kind: Kind) -> Plot {
+        Plot {
             title: "a < b & \"c\"".to_owned(),
             kind,
             positions: vec!["1".to_owned(), "2".to_owned()],
             axis: "threads".to_owned(),
-            series: vec![("floor".to_owned(), vec![1.0, 1e6]), ("wal".to_owned(), vec![0.0, 10.0])],
+            measure: "appends per second".to_owned(),
+            series: vec![
+                Values::floor("floor", vec![1.0, 1e6]),
+                Values::measured("wal", vec![0.0, 10.0]),
+                Values::floor("floor of none", vec![5e3, 2e3]),
+            ],
             shown: grouped,
-        };
-        let svg = document(&[plot(Kind::Lines), plot(Kind::Bars)]);
+        }
+    }
+
+    #[test]
+    fn a_document_is_well_formed() {
+        let svg = document(&[plot(Kind::Lines), plot(Kind::Bars)]).expect("it is drawn");
         assert_well_formed(&svg);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-        assert_well_formed(&document(&[]));
+        assert_well_formed(&document(&[]).expect("it is drawn"));
+        let nothing = Plot { positions: Vec::new(), series: Vec::new(), ..plot(Kind::Bars) };
+        assert_well_formed(&document(&[nothing]).expect("it is drawn"));
+    }
+
+    #[test]
+    fn a_plot_names_its_axes_its_series_and_every_value() {
+        for kind in [Kind::Lines, Kind::Bars] {
+            let svg = document(&[plot(kind)]).expect("it is drawn");
+            let texts: Vec<&str> = svg.split("<text ").skip(1).map(text).collect();
+            for name in
+                ["a &lt; b &amp; &quot;c&quot;", "threads", "appends per second", "floor", "wal", "floor of none"]
+            {
+                assert!(texts.contains(&name), "{name} in {texts:?}");
+            }
+            for value in [1.0, 1e6, 0.0, 10.0, 5e3, 2e3].map(grouped) {
+                assert!(texts.contains(&value.as_str()), "{value} in {texts:?}");
+            }
+            assert_eq!(svg, document(&[plot(kind)]).expect("it is drawn"), "the same figures give the same picture");
+        }
+    }
+
+    #[test]
+    fn floors_alone_are_grey() {
+        let plot = plot(Kind::Bars);
+        let colours: Vec<RGBColor> = plot.coloured().map(|(_, colour)| colour).collect();
+        assert_eq!(colours, [FLOORS[0], COLOURS[0], FLOORS[1]]);
+    }
+
+    #[test]
+    fn nothing_is_cut_off_at_an_edge() {
+        let svg = document(&[plot(Kind::Lines), plot(Kind::Bars)]).expect("it is drawn");
+        for tag in svg.split("<text ").skip(1).filter(|tag| !tag.contains("rotate")) {
+            let number = |name: &str| -> f64 {
+                let (_, rest) = tag.split_once(&format!("{name}=\"")).expect("it is there");
+                rest.split('"').next().expect("it ends").parse().expect("it is a number")
+            };
+            // What an average letter of a wide font takes.
+            let length = text(tag).chars().count() as f64 * number("font-size") * 0.62;
+            let left = match tag {
+                tag if tag.contains("\"middle\"") => number("x") - length / 2.0,
+                tag if tag.contains("\"end\"") => number("x") - length,
+                _ => number("x"),
+            };
+            assert!(left >= 0.0 && left + length <= f64::from(WIDTH), "{} at {left}", text(tag));
+            assert!((0.0..=2.0 * f64::from(HEIGHT)).contains(&number("y")), "{}", text(tag));
+        }
+    }
+
+    /// What stands between a tag and its end.
+    fn text(tag: &str) -> &str {
+        let (_, rest) = tag.split_once('>').expect("a tag ends");
+        rest.split('<').next().expect("a split has a first part").trim()
     }
 
     /// Every tag is closed in its turn, attributes are quoted, and no bare `<` or `&` is left in the text.
     fn assert_well_formed(svg: &str) {
         let mut open = Vec::new();
-        let mut rest = svg.split_once("?>").expect("there is a declaration").1;
+        let mut rest = svg;
         while let Some((before, after)) = rest.split_once('<') {
             assert!(!before.contains('>'), "a bare > in {before}");
             assert_eq!(

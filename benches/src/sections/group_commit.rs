@@ -6,7 +6,7 @@ use crate::bench::{Bench, FRAME_HEADER_BYTES, payload};
 use crate::group::GroupFloor;
 use crate::measure::{Outcome, Sample, Variant, closed_loop_on, interleaved};
 use crate::report::{APPENDS, P50, P99, P999, Section, Table, grouped};
-use crate::svg::{Kind, Plot};
+use crate::svg::{Kind, Plot, Values};
 
 const PAYLOAD_BYTES: usize = 256;
 const THREADS: [usize; 6] = [1, 2, 4, 8, 16, 64];
@@ -41,13 +41,17 @@ pub fn run(bench: &Bench) -> Outcome<Section> {
         }
     }
     let [floor, wal] = rates;
-    let plot = Plot {
-        title: "Group commit: durable appends per second, 256 B".to_owned(),
+    Ok(Section { tables: vec![table], plots: vec![plot(floor, wal)] })
+}
+
+fn plot(floor: Vec<f64>, wal: Vec<f64>) -> Plot {
+    Plot {
+        title: "Group commit: durable appends of 256 B (higher is better)".to_owned(),
         kind: Kind::Lines,
         positions: THREADS.iter().map(usize::to_string).collect(),
         axis: "blocking threads".to_owned(),
-        series: vec![("floor".to_owned(), floor), ("wal".to_owned(), wal)],
+        measure: "appends per second".to_owned(),
+        series: vec![Values::floor("floor", floor), Values::measured("wal", wal)],
         shown: grouped,
-    };
-    Ok(Section { tables: vec![table], plots: vec![plot] })
+    }
 }

@@ -6,7 +6,7 @@ use crate::bench::{Bench, FRAME_HEADER_BYTES, payload};
 use crate::disk::Way;
 use crate::measure::{Outcome, Sample, Series, Variant, closed_loop, interleaved, open_loop};
 use crate::report::{APPENDS, MAX, P50, P99, P999, Section, Table, nanos};
-use crate::svg::{Kind, Plot};
+use crate::svg::{Kind, Plot, Values};
 
 const PAYLOAD_BYTES: usize = 256;
 const FRAME_BYTES: usize = PAYLOAD_BYTES + FRAME_HEADER_BYTES;
@@ -77,9 +77,9 @@ pub fn run(bench: &Bench) -> Outcome<Section> {
         closed.row(each, floor_of(&series, durable, &each.name), Sample::rate);
     }
     let (open, open_series) = scheduled(bench, &payload)?;
-    let plots = vec![plot("Append latency, 256 B, 1 thread, closed loop", &series, durable), {
+    let plots = vec![plot("Append latency, 256 B, 1 thread, closed loop (lower is better)", &series, durable), {
         let durable = &open_series[0];
-        plot("Append latency on a schedule (open loop)", &open_series, durable)
+        plot("Append latency, 256 B, 1 thread, on a schedule (lower is better)", &open_series, durable)
     }];
     Ok(Section { tables: vec![closed, open], plots })
 }
@@ -106,20 +106,21 @@ fn plot(title: &str, series: &[Series], durable: &Series) -> Plot {
     let quantiles = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
     let cached = floor_name(Way::Cached);
     let of_mode = |name: &str| series.iter().find(|series| series.name == name);
-    let named = [
-        ("durable floor", Some(durable)),
-        ("sync", of_mode(MODES[0].0)),
-        ("pwrite", of_mode(&cached)),
-        ("batch", of_mode(MODES[1].0)),
-        ("none", of_mode(MODES[2].0)),
-    ];
     let bars = |series: &Series| quantiles.map(|(_, at)| series.median(|sample| sample.quantile(at))).to_vec();
+    let named = [
+        Some(Values::floor("floor of sync: durable write", bars(durable))),
+        of_mode(MODES[0].0).map(|series| Values::measured("sync", bars(series))),
+        of_mode(&cached).map(|series| Values::floor("floor of batch and none: pwrite", bars(series))),
+        of_mode(MODES[1].0).map(|series| Values::measured("batch", bars(series))),
+        of_mode(MODES[2].0).map(|series| Values::measured("none", bars(series))),
+    ];
     Plot {
         title: title.to_owned(),
         kind: Kind::Bars,
         positions: quantiles.iter().map(|(name, _)| (*name).to_owned()).collect(),
         axis: "medians over rounds".to_owned(),
-        series: named.into_iter().filter_map(|(name, series)| Some((name.to_owned(), bars(series?)))).collect(),
+        measure: "latency of an append".to_owned(),
+        series: named.into_iter().flatten().collect(),
         shown: nanos,
     }
 }

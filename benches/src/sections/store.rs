@@ -13,7 +13,7 @@ use crate::bench::{Bench, payload};
 use crate::logs::timed;
 use crate::measure::{Outcome, Sample, Variant, closed_loop_on, interleaved};
 use crate::report::{APPENDS, BYTES_EACH, MAX, OPERATIONS, P50, P99, P999, Section, TIME, Table, grouped};
-use crate::svg::{Kind, Plot};
+use crate::svg::{Kind, Plot, Values};
 
 /// How many keys there are.
 pub const KEYS: u64 = 1_000_000;
@@ -133,15 +133,19 @@ fn puts(bench: &Bench, store: &Store, value: &[u8]) -> Outcome<Section> {
     }
     floor.log.close()?;
     let [floor, own] = rates;
-    let plot = Plot {
-        title: "Store: durable puts per second, 116 B over 1 M keys".to_owned(),
+    Ok(Section { tables: vec![table], plots: vec![plot(floor, own)] })
+}
+
+fn plot(floor: Vec<f64>, own: Vec<f64>) -> Plot {
+    Plot {
+        title: "Store: durable puts of 116 B over 1 M keys (higher is better)".to_owned(),
         kind: Kind::Lines,
         positions: THREADS.iter().map(usize::to_string).collect(),
         axis: "blocking threads".to_owned(),
-        series: vec![("map over the log".to_owned(), floor), ("store".to_owned(), own)],
+        measure: "puts per second".to_owned(),
+        series: vec![Values::floor("floor: map over the log", floor), Values::measured("store", own)],
         shown: grouped,
-    };
-    Ok(Section { tables: vec![table], plots: vec![plot] })
+    }
 }
 
 fn gets(bench: &Bench, store: &Store, keys: &[[u8; 16]], value: &[u8]) -> Outcome<Table> {

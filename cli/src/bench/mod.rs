@@ -100,7 +100,7 @@ pub(crate) fn run(args: &BenchArgs, ui: Ui) -> Result<Exit> {
         report::write_histograms(file, &rows)?;
     }
     if let Some(file) = &args.svg {
-        let drawn = svg::draw(args.size, &rows);
+        let drawn = svg::draw(args.size, &rows)?;
         std::fs::write(file, drawn).map_err(|error| Failure::io(format!("write {}", file.display()), error))?;
     }
     if is_in_memory(home.path()) {
