@@ -341,7 +341,8 @@ mod tests {
     /// An image whose hole is said to be elsewhere, with as many bytes as follow from that.
     fn image(start: u16, end: u16) -> Vec<u8> {
         let mut bytes = [start.to_le_bytes(), end.to_le_bytes()].concat();
-        bytes.resize(bytes.len() + 2 * PAGE, 0);
+        let around = usize::from(start) - IMAGE_AT + PAGE.saturating_sub(usize::from(end));
+        bytes.resize(bytes.len() + around, 0);
         bytes
     }
 

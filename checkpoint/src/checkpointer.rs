@@ -555,5 +555,7 @@ mod tests {
         let report = checkpointer.run(&pages, Pace::Fast).expect("a checkpoint").expect("there is something to do");
         assert!(report.redo_lsn > before && checkpointer.redo_lsn() == report.redo_lsn);
         assert_eq!((checkpointer.sequence(), log.checkpoint_lsn()), (1, Some(report.redo_lsn)));
+        let report = checkpointer.run(&pages, Pace::Alone).expect("a checkpoint").expect("there is something to do");
+        assert_eq!((checkpointer.sequence(), report.pages_written), (2, 400), "the pages are written ahead too");
     }
 }

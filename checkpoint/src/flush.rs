@@ -352,7 +352,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use wal::fs::durable::{LogDir, create_dir_durable};
-    use wal::fs::sim::{Fault, Operation, SimFs, errno};
+    use wal::fs::sim::{Effect, Fault, Operation, SimFs, errno};
     use wal::{Background, Error, ErrorKind};
 
     use super::*;
@@ -505,6 +505,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_image_that_was_logged_ahead_is_durable_before_its_page_is_written() {
+        let flusher = flusher(&SimFs::new(1));
+        change(&flusher, A);
+        flusher.log_images(&[A]).expect("it is logged");
+        let image = image_lsn(&flusher, A);
+        assert!(image > Lsn::ZERO && flusher.log.durable_lsn() <= image, "nobody waited for it");
+        assert_eq!(flusher.flush(&[A], true).expect("it is written"), 1);
+        assert!(flusher.log.durable_lsn() > image);
+    }
+
+    #[test]
+    fn images_ahead_wait_for_a_page_that_is_being_changed_while_no_other_is_latched() {
+        let flusher = flusher(&SimFs::new(1));
+        let b = PageId::new(1);
+        change(&flusher, A);
+        change(&flusher, b);
+        let latch = flusher.pool.write(b).expect("it is in the pool");
+        std::thread::scope(|scope| {
+            let images = scope.spawn(|| flusher.log_images(&[A, b]));
+            wait_for(|| flusher.counts().images == 1);
+            drop(latch);
+            images.join().expect("no panic").expect("they are logged");
+        });
+        assert_eq!(flusher.counts().images, 2, "no page is left out");
+    }
+
+    #[test]
+    fn an_image_ahead_that_a_broken_log_does_not_take_poisons_the_store() {
+        let fs = SimFs::new(1);
+        let flusher = flusher(&fs);
+        change(&flusher, A);
+        fs.plan(Fault::error(errno::EIO));
+        flusher.log.append(b"more").expect_err("the log fails");
+        flusher.log_images(&[A]).expect_err("the log takes nothing");
+        assert!(flusher.failure.check().expect_err("poisoned").is_poisoned());
+    }
+
     /// A flusher with a dirty page on a disk on which the log has no room for an image.
     fn flusher_on_full_disk(fs: &SimFs) -> Flusher {
         let flusher = flusher(fs);
@@ -523,12 +561,41 @@ mod tests {
         let fs = SimFs::new(1);
         let flusher = flusher_on_full_disk(&fs);
         assert_eq!(flusher.flush(&[A], true).expect("it is written"), 1);
-        let calls = fs.take_trace();
-        let calls: Vec<_> =
-            calls.iter().filter(|event| event.path.ends_with("/pages")).map(|event| event.operation).collect();
-        let steps = [Operation::Write, Operation::SyncData, Operation::Write, Operation::SyncData];
-        let changes: Vec<_> = calls.into_iter().filter(|call| *call == Operation::Write || call.is_sync()).collect();
-        assert_eq!(changes, steps);
+        assert_eq!(
+            writes_and_syncs(&fs),
+            [Operation::Write, Operation::SyncData, Operation::Write, Operation::SyncData]
+        );
+    }
+
+    /// The calls on the page file that were traced and that change it or make it durable.
+    fn writes_and_syncs(fs: &SimFs) -> Vec<Operation> {
+        let calls = fs.take_trace().into_iter().filter(|event| event.path.ends_with("/pages"));
+        calls.map(|event| event.operation).filter(|call| *call == Operation::Write || call.is_sync()).collect()
+    }
+
+    #[test]
+    fn a_batch_that_found_no_room_is_durable_before_another_is_written() {
+        let fs = SimFs::new(1);
+        let flusher = flusher_on_full_disk(&fs);
+        let no_room = Effect::PartialError { bytes: 700, errno: errno::ENOSPC };
+        fs.plan(Fault::new(no_room).on(Operation::Write).name("pages").skip(1));
+        assert!(flusher.flush(&[A], true).expect_err("the page does not fit").is_full());
+        fs.take_trace();
+        assert_eq!(flusher.flush(&[A], true).expect("it is written"), 1);
+        let calls = writes_and_syncs(&fs);
+        assert_eq!(calls[..3], [Operation::Write, Operation::SyncData, Operation::Write], "{calls:?}");
+    }
+
+    #[test]
+    fn an_image_is_in_a_spare_page_when_the_log_of_its_page_is_durable_and_not_before() {
+        let flusher = flusher(&SimFs::new(1));
+        change(&flusher, A);
+        let lsn = flusher.log.submit_with(b"later", AppendOptions::new()).expect("it is taken").lsn();
+        flusher.pool.write(A).expect("it is in the pool").changed(lsn, false);
+        assert!(flusher.log.durable_lsn() <= lsn, "nobody waited for it");
+        let copies = flusher.pool.read(A).expect("it is in the pool").bytes().to_vec();
+        spare::write(&flusher.file, &flusher.log, &copies).expect("there are spare pages");
+        assert!(flusher.log.durable_lsn() > lsn);
     }
 
     #[test]

@@ -127,6 +127,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_logged_while_the_dirty_pages_are_listed_is_above_the_redo_point() {
+        let store = store(&SimFs::new(1));
+        let core = store.core();
+        let pages = core.tree.pool.dirty_table(core.log().next_lsn());
+        let (last, _) = *pages.last().expect("there are dirty pages");
+        store.checkpoint().expect("a checkpoint works");
+        // The list waits for the last page, when it has come by those before it.
+        let latch = core.tree.pool.write(last).expect("it is in the pool");
+        let (redo, table) = std::thread::scope(|scope| {
+            let (tell, told) = channel();
+            let lists = scope.spawn(move || {
+                let taken = core.take_redo_point();
+                tell.send(()).unwrap_or_default();
+                taken
+            });
+            told.recv_timeout(Duration::from_millis(200)).expect_err("it waits");
+            store.put(0u64.to_be_bytes(), [8; 100]).expect("a put works");
+            drop(latch);
+            lists.join().expect("no panic").expect("it can be taken")
+        });
+        let changed = core.tree.pool.dirty_table(redo.lsn());
+        assert_eq!(changed, table.pages(), "what was changed below the redo point is listed");
+        assert_eq!(core.tree.pool.dirty(), 1);
+    }
+
+    #[test]
     fn a_checkpoint_waits_for_a_page_that_is_being_changed() {
         let store = store(&SimFs::new(1));
         let core = store.core();

@@ -388,3 +388,99 @@ fn a_checkpoint_that_found_no_room_does_not_count() {
     let report = store.checkpoint().expect("there is room by now").expect("there is something to do");
     assert_eq!((report.sequence, store.stats().checkpoints, store.stats().redo_lsn), (1, 1, report.redo_lsn));
 }
+
+#[test]
+fn a_load_has_each_key_once() {
+    let store = open(&SimFs::new(1), &config(SyncMode::Sync)).expect("a new store opens");
+    let error = store.bulk_load([("a", "1"), ("b", "1"), ("b", "2")]).expect_err("a key comes twice");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(content(&store).expect("it can be read").len(), 0);
+}
+
+#[test]
+fn a_truncation_that_the_disk_has_no_room_for_leaves_its_checkpoint_in_force() {
+    let fill = |fs: &SimFs| {
+        let store = open(fs, &config(SyncMode::None)).expect("a new store opens");
+        for number in 0..3000 {
+            store.put(key(number), [1; 100]).expect("a put works");
+        }
+        fs.record_trace(true);
+        store
+    };
+    let twin = SimFs::new(1);
+    fill(&twin).checkpoint().expect("a checkpoint works");
+    let calls = twin.take_trace();
+    let is_commit = |event: &wal::fs::sim::Event| {
+        event.operation == Operation::Rename && event.path.starts_with(&format!("{DIR}/checkpoint"))
+    };
+    let commit = calls.iter().position(is_commit).expect("the checkpoint is committed");
+    let is_of_log = |event: &&wal::fs::sim::Event| event.path.contains("/wal/");
+    let calls: Vec<u64> = calls[commit..].iter().filter(is_of_log).map(|event| event.call).collect();
+    let is_kept = |call: &u64| {
+        let fs = SimFs::new(1);
+        let store = fill(&fs);
+        fs.plan(Fault::error(errno::ENOSPC).at_call(*call));
+        // A sync that finds no room is a failure all the same.
+        let Ok(report) = store.checkpoint() else { return false };
+        let report = report.expect("there is something to do");
+        assert_eq!(store.stats().redo_lsn, report.redo_lsn);
+        store.put("one", "more").expect("the store goes on");
+        report.truncation_error.is_some_and(|error| error.is_full()) && report.truncation.is_none()
+    };
+    assert!(calls.iter().any(is_kept), "the log is kept when one of {} calls finds no room", calls.len());
+}
+
+#[test]
+fn a_torn_page_is_made_from_the_last_change_that_holds_all_of_it() {
+    let fs = SimFs::new(1);
+    let store = open(&fs, &config(SyncMode::Sync)).expect("a new store opens");
+    let mut model: Model = (0..600).map(|number| (key(number), vec![1; 100])).collect();
+    store.bulk_load(model.iter()).expect("the load works");
+    store.checkpoint().expect("a checkpoint works");
+    // Whole leaves become empty, entry by entry: their pages are changed first, and then they are free.
+    for number in 100..500 {
+        store.delete(key(number)).expect("a delete works");
+        model.remove(&key(number));
+    }
+    let (pages, free) = (store.stats().page_count, store.stats().free_pages);
+    let killed = fs.kill();
+    let bytes = file(&killed, "pages");
+    let restores = |id: u64| {
+        let (torn, mut bytes) = (killed.kill(), bytes.clone());
+        bytes[(id * PAGE) as usize + 3000] ^= 1;
+        torn.write_file(format!("{DIR}/pages"), &bytes).expect("the file can be replaced");
+        match open(&torn, &config(SyncMode::Sync)).and_then(|store| content(&store)) {
+            Ok(found) => {
+                assert!(found == model, "page {id}");
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corruption, "page {id}: {error}");
+                false
+            }
+        }
+    };
+    let restored = (0..pages).filter(|id| restores(*id)).count() as u64;
+    assert!(free > 3 && restored >= free, "{restored} of {pages} pages are restored, and {free} are free");
+}
+
+#[test]
+fn a_page_that_recovery_writes_to_make_room_has_an_image_in_the_log() {
+    let fs = SimFs::new(1);
+    let (config, model) = (config(SyncMode::None), (0..KEYS).map(|number| (key(number), vec![1; 100])));
+    let store = open(&fs, &config).expect("a new store opens");
+    let mut model: Model = model.collect();
+    store.bulk_load(model.iter()).expect("the load works");
+    store.checkpoint().expect("a checkpoint works");
+    for number in (0..KEYS).step_by(10) {
+        store.put(key(number), [2; 100]).expect("a put works");
+        model.insert(key(number), vec![2; 100]);
+    }
+    store.flush().expect("the log can be synced");
+    let (killed, pages, pool) = (fs.kill(), store.stats().page_count, store.stats().pool_pages);
+    let store = open(&killed, &config).expect("it opens");
+    let stats = store.stats();
+    assert!(pages > 2 * pool && stats.pages_written > 2 * pool, "{stats:?}");
+    assert_eq!(stats.images_written, stats.pages_written, "each page is written once, and its image before it");
+    assert!(content(&store).expect("it can be read") == model);
+}

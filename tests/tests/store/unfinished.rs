@@ -131,3 +131,19 @@ fn spare_pages_that_are_needed_do_not_become_others_when_the_file_grows() {
     model.insert(b"long".to_vec(), value);
     check(&fs.kill(), &model, 0, "killed when the file had grown");
 }
+
+#[test]
+fn a_page_that_was_restored_from_a_spare_page_is_durable_before_another_is_written() {
+    let (fs, _store, model) = store_with_torn_page(5);
+    let killed = fs.kill();
+    killed.configure(|config| config.capacity = None);
+    killed.record_trace(true);
+    let store = open(&killed, &config(SyncMode::Sync)).expect("it opens");
+    let calls = killed.take_trace().into_iter().filter(|event| event.path.ends_with("/pages"));
+    let calls: Vec<Operation> =
+        calls.map(|event| event.operation).filter(|call| *call == Operation::Write || call.is_sync()).collect();
+    let restored = store.recovery_report().pages_restored as usize;
+    assert!(restored > 0 && calls.len() > restored + 1, "{restored} of {calls:?}");
+    assert!(calls[..restored].iter().all(|call| *call == Operation::Write) && calls[restored].is_sync(), "{calls:?}");
+    assert!(content(&store).expect("it can be read") == model);
+}

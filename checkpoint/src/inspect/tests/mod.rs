@@ -2,6 +2,7 @@
 
 mod damage;
 mod describe;
+mod guards;
 mod live;
 mod replay;
 mod running;

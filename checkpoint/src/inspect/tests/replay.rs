@@ -9,7 +9,7 @@ use super::*;
 use crate::inspect::CheckpointRecordState;
 
 /// A store that was killed after a checkpoint and some changes.
-fn killed() -> Files {
+pub(super) fn killed() -> Files {
     let files = Files::new();
     let store = files.open();
     fill(&store);
@@ -106,11 +106,13 @@ fn a_lost_write_is_found_by_the_log_that_follows_it() {
         store.put(key(0), b"newer").expect("a put works");
         store.checkpoint().expect("a checkpoint works");
         store.put(key(0), b"newest").expect("a put works");
+        store.put(key(0), b"newest of all").expect("a put works");
     }
     files.damage(|bytes| bytes[leaf as usize * PAGE_BYTES..][..PAGE_BYTES].copy_from_slice(&old));
     let report = files.verify();
     assert_eq!(brief(&report.findings), [(FindingKind::LostWrite, Some(leaf))]);
     assert!(report.findings[0].lsn.is_some() && report.has_damage());
+    assert_eq!(report.pages.damaged, 1, "the page is of no use");
 }
 
 #[test]
@@ -124,7 +126,8 @@ fn without_the_memory_to_replay_what_can_be_told_is_told() {
     }
     let leaf = files.pages_of(PageKind::Leaf)[0];
     files.damage(|bytes| bytes[leaf as usize * PAGE_BYTES + 2048] ^= 1);
-    let report = files.verify_with(VerifyOptions { memory_bytes_max: 10_000, ..VerifyOptions::default() });
+    let report = files.verify_with(VerifyOptions { memory_bytes_max: 5000, ..VerifyOptions::default() });
+    assert!(matches!(report.replay, Replay::TooLarge { .. }), "{report:#?}");
     assert_eq!(brief(&report.findings), [(FindingKind::TornPage, Some(leaf))]);
 }
 

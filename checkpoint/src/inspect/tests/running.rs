@@ -104,3 +104,62 @@ fn without_a_meta_page_no_store_opens() {
     let error = Store::open(files.dir(), Config::default()).expect_err("the meta page is a free page");
     assert!(error.is_corruption(), "{error}");
 }
+
+/// Says of a page that it is a free one, and leaves everything else in it as it was.
+fn call_free(bytes: &mut [u8]) {
+    let mut free = vec![0; PAGE_BYTES];
+    page::format_free(&mut free, PageId::META, PageId::NONE);
+    bytes[4] = free[4];
+}
+
+#[test]
+fn a_branch_that_is_called_something_else_is_not_followed() {
+    let files = Files::filled();
+    let root = files.meta().root.get();
+    let first = node::key(&files.page(node::child(&files.page(root), 0).get()), 0).to_vec();
+    on_a_copy(&files, |files| {
+        files.edit(root, call_free);
+        nobody_gets_to(files, &first, "the root is called a free page");
+    });
+    on_a_copy(&files, |files| {
+        let level = node::level(&files.page(root));
+        let mut node = vec![0; PAGE_BYTES];
+        node::format_node(&mut node, PageId::new(root), 0x7fff, PageId::META);
+        let at = node.windows(2).position(|bytes| bytes == [0xff, 0x7f]).expect("it says its level");
+        files.edit(root, |bytes| bytes[at..at + 2].copy_from_slice(&(level + 1).to_le_bytes()));
+        nobody_gets_to(files, &first, "the root has another level");
+    });
+}
+
+#[test]
+fn a_part_of_a_value_that_is_called_something_else_is_neither_read_nor_freed_nor_used_for_another() {
+    let files = Files::filled();
+    let chain = files.pages_of(PageKind::Overflow);
+    let next = |id: u64| page::next(&files.page(id));
+    let middle = chain.iter().find(|id| next(**id) != PageId::NONE && next(next(**id).get()) == PageId::NONE);
+    let middle = *middle.expect("a value has three pages");
+    let first = *chain.iter().find(|id| next(**id).get() == middle).expect("it is not the first");
+    let free = files.meta().free_head;
+    on_a_copy(&files, |files| {
+        files.edit(middle, call_free);
+        let store = files.open();
+        let damaged: Vec<u32> = (0..600).filter(|number| store.get(key(*number)).is_err()).collect();
+        assert_eq!(damaged.len(), 1, "one value is damaged");
+        let error = store.delete(key(damaged[0])).expect_err("its pages cannot be freed");
+        assert!(error.is_corruption(), "{error}");
+    });
+    on_a_copy(&files, |files| {
+        // An empty part stands between the first and the second.
+        files.edit(first, |bytes| bytes[24..32].copy_from_slice(&free.get().to_le_bytes()));
+        files.edit(free.get(), |bytes| page::format_overflow(bytes, free, PageId::new(middle), b""));
+        let store = files.open();
+        let read: Vec<_> = (0..600).map(|number| store.get(key(number))).filter(wal::Result::is_err).collect();
+        assert!(read.len() == 1 && read[0].as_ref().is_err_and(wal::Error::is_corruption), "{read:?}");
+    });
+    on_a_copy(&files, |files| {
+        files.edit_meta(|meta| meta.free_head = PageId::new(first));
+        let store = files.open();
+        let error = store.put(b"long", [1; 9000]).expect_err("the free list leads to a value");
+        assert!(error.is_corruption(), "{error}");
+    });
+}
