@@ -25,7 +25,7 @@ use crate::pool::{EmptyFrame, PageWrite};
 use crate::proof::LogDurable;
 use crate::spare;
 
-/// The most bytes of changes that are gathered before they are made, if the pool is large.
+/// The most bytes of changes and of their index that are gathered before they are made, if the pool is large.
 const GATHERED_BYTES_MAX: usize = 32 << 20;
 
 /// What an open found and did.
@@ -148,6 +148,11 @@ impl Gathered {
         change::decode_next(&mut &self.bytes[pending.at..pending.end], page_bytes)
     }
 
+    /// The memory that it takes, but for what its vectors have to spare.
+    fn size(&self) -> usize {
+        self.bytes.len() + self.changes.len() * size_of::<Pending>()
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.changes.clear();
@@ -215,7 +220,7 @@ impl<'a> Redo<'a> {
                 self.report.records += 1;
                 let pushed = gathered.push(record.lsn, record.payload, self.flusher.pool.page_bytes());
                 pushed.map_err(|why| self.malformed(record.lsn, why))?;
-                if gathered.bytes.len() >= gathered_bytes_max {
+                if gathered.size() >= gathered_bytes_max {
                     self.make(&mut gathered)?;
                     progress(Progress { redo_lsn: self.from, lsn: record.lsn, end_lsn: self.end });
                 }
@@ -251,7 +256,8 @@ impl<'a> Redo<'a> {
         for of_record in changes.chunk_by(|left, right| left.lsn == right.lsn) {
             self.record(&mut page, gathered, of_record)?;
         }
-        Ok(())
+        let Pending { page: id, lsn, .. } = changes[changes.len() - 1];
+        page::validate(page.bytes(), id).map(drop).map_err(|why| self.malformed(lsn, Malformed(why)))
     }
 
     /// Makes the changes of a page that are in one record, unless the page has them.
@@ -275,7 +281,7 @@ impl<'a> Redo<'a> {
             }
             change::apply(page.bytes_mut(), id, &logged.change).map_err(|why| self.malformed(lsn, why))?;
         }
-        // A page is checked when it comes into the pool, and no change that is made leaves a valid page invalid.
+        // A page is checked when it comes into the pool and after all of its changes, and none of them leaves a valid page invalid.
         debug_assert_eq!(page::validate(page.bytes(), id).err(), None, "page {id} after the record at {lsn}");
         page.changed(lsn, changes.iter().any(|pending| pending.is_whole));
         self.report.changes_applied += changes.len() as u64;

@@ -132,7 +132,10 @@ impl Preparer {
     /// is room for it. Not durable before the directory is synced. Returns the file that lost its name, and its size.
     pub(crate) fn retire(&self, number: u64, may_recycle: bool) -> Result<Option<(LogFile, u64)>> {
         let name = name::segment(number);
-        let Some(file) = self.dir.find_file(&name, OpenMode::Write)? else { return Ok(None) };
+        // What cannot be written can be removed all the same.
+        let found =
+            self.dir.find_file(&name, OpenMode::Write).or_else(|_| self.dir.find_file(&name, OpenMode::Read))?;
+        let Some(file) = found else { return Ok(None) };
         let bytes = file.len()?;
         let mut recycled = self.recycled.lock();
         if may_recycle && recycled.len() < self.recycled_max && bytes == self.segment_bytes {

@@ -268,6 +268,8 @@ impl Shared {
         self.commit.shut();
         self.preparation.wake_all();
         join_preparation();
+        // Without threads of the log's own an append may be preparing one.
+        self.commit.await_end_of_preparation();
         structure.is_closed = true;
         let result = settled.and_then(|()| self.leave_clean(&mut structure));
         if result.is_err() {

@@ -545,8 +545,9 @@ fn align(segment: &SegmentFile, header: &SegmentHeader, lsn: Lsn, end: Lsn, may_
     }
     let mut reader = SegmentReader::new(segment.file.clone(), *header, header.base, end);
     while reader.lsn() < lsn {
-        if reader.advance()?.is_err() {
-            break;
+        if let Err(stop) = reader.advance()? {
+            // The frames cannot be followed so far. To read on from here would show what was not asked for.
+            return Err(reader.corruption(stop));
         }
     }
     Ok(reader.lsn())

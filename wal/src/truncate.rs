@@ -4,7 +4,6 @@
 use crate::config::Background;
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::OpenMode;
 use crate::fs::durable::{LogFile, Temp};
 use crate::gentle::{Haste, Rests};
 use crate::lsn::Lsn;
@@ -70,7 +69,7 @@ pub struct Truncation {
 pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy) -> Result<Truncation> {
     let mut structure = shared.structure.lock();
     shared.check_open(&structure, "truncate log")?;
-    let _guard = shared.commit.guard_change();
+    let guard = shared.commit.guard_change();
     check_rails(shared, &structure, lsn)?;
     let mut plan = plan_start(shared, lsn, policy)?;
     let is_done = plan.start <= shared.chain.start() && plan.link.number == structure.control.start_segment;
@@ -121,20 +120,23 @@ pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy)
     }
     if let Some(Replacement { temp, header, .. }) = copy {
         bytes_freed += header.base.distance_from(plan.link.base);
-        let replaced = held_open(shared, header.segment);
         shared.commit_temp(temp)?;
         shared.chain.rebase(header.segment, header.base);
-        // A reader that pins the segment from now on opens the new file.
-        files.extend(replaced.filter(|_| !shared.chain.is_pinned(header.segment)));
     }
     if segments_removed > 0 {
         shared.sync_dir()?;
     }
-    free(shared, files);
+    if boundary == Boundary::Deferred || shared.commit.has_failed_preparation() {
+        // The disk is full, and others wait for the room: closed, the files give it back at once.
+        files.clear();
+    }
     shared.restore_reserve();
     shared.commit.prefetch_segment();
     crate::observe::truncated(plan.start, shared.commit.marks.durable(), segments_removed);
-    Ok(Truncation { segments_removed, bytes_freed, boundary, ..untouched(shared) })
+    let done = Truncation { segments_removed, bytes_freed, boundary, ..untouched(shared) };
+    drop((guard, structure));
+    free(shared, files);
+    Ok(done)
 }
 
 fn untouched(shared: &Shared) -> Truncation {
@@ -260,18 +262,8 @@ fn retire(shared: &Shared, dropped: &[Link]) -> Result<Retired> {
     Ok(retired)
 }
 
-/// The file of a segment that is about to be replaced, if its space is to be given back in steps.
-fn held_open(shared: &Shared, number: u64) -> Option<LogFile> {
-    if shared.haste() == Haste::Full {
-        return None;
-    }
-    shared.dir.find_file(&name::segment(number), OpenMode::Write).unwrap_or_else(|error| {
-        crate::observe::freeing_failed(&error);
-        None
-    })
-}
-
-/// Gives back the space of files that have durably lost their names, in steps with rests if appends go on.
+/// Gives back the space of segments that durably left the log, in steps with rests while appends go on. A boundary that was replaced is not
+/// treated so: readers of the files may stand in what was kept of it, while those of a segment that left are told that it is truncated.
 ///
 /// Where freed blocks are discarded at once, as by ext4 mounted with `discard`, the device lets all writes wait meanwhile: for 16 MiB that were
 /// 2.6 to 3.1 ms, in steps of 1 MiB 0.4 ms at most.
@@ -280,20 +272,21 @@ fn free(shared: &Shared, files: Vec<LogFile>) {
         return;
     }
     for file in files {
-        if let Err(error) = free_in_steps(&file) {
+        if let Err(error) = free_in_steps(shared, &file) {
             crate::observe::freeing_failed(&error);
         }
     }
 }
 
-fn free_in_steps(file: &LogFile) -> Result<()> {
+fn free_in_steps(shared: &Shared, file: &LogFile) -> Result<()> {
     if file.has_name()? {
         // Somebody gave it another name, to keep what is in it.
         return Ok(());
     }
     let mut rests = Rests::new(Haste::Gentle);
     let mut len = file.len()?;
-    while len > 0 {
+    // Nobody appends any more once the log is closed or poisoned.
+    while len > 0 && !shared.is_stopping() && shared.commit.marks.poison().is_none() {
         len = len.saturating_sub(FREE_BYTES);
         file.set_len(len)?;
         rests.done(FREE_BYTES as usize);

@@ -22,6 +22,7 @@ on_both_file_systems! {
     a_damaged_version_is_corruption,
     a_changed_payload_is_named_with_its_place,
     a_reader_that_met_damage_stays_there,
+    a_reader_from_behind_damage_shows_nothing_in_front_of_where_it_begins,
     everything_gone_but_the_lock_is_a_new_log,
 }
 
@@ -228,6 +229,17 @@ fn a_reader_that_met_damage_stays_there(world: &World) {
     }
     for _ in 0..3 {
         assert_eq!(reader.next_record().unwrap_err().kind(), ErrorKind::Corruption);
+    }
+}
+
+fn a_reader_from_behind_damage_shows_nothing_in_front_of_where_it_begins(world: &World) {
+    let all = closed(world);
+    world.damage(SECOND, 4096 + 2 * 328 + 100);
+    // In the second segment, two records in front of the damage and more behind it.
+    let mut reader = world.log_reader().reader(all[18]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(reader.next_record().unwrap_err().kind(), ErrorKind::Corruption);
+        assert_eq!(reader.position_lsn(), all[18]);
     }
 }
 

@@ -283,8 +283,7 @@ fn the_space_of_removed_segments_is_given_back_once_that_is_durable() {
     let trace = world.sim().take_trace();
     let freed: Vec<_> =
         trace.iter().filter(|event| event.operation == Operation::SetLen && event.length == 0).collect();
-    let boundary = usize::from(done.boundary == Boundary::Rewritten);
-    assert_eq!(freed.len(), done.segments_removed as usize + boundary, "all of them");
+    assert_eq!(freed.len(), done.segments_removed as usize, "all of them");
     let removed = |event: &&Event| matches!(event.operation, Operation::Remove | Operation::Rename);
     for event in freed {
         let gone = trace.iter().filter(removed).rfind(|other| {

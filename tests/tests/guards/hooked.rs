@@ -360,3 +360,38 @@ fn a_log_that_stays_small_prepares_no_segment() {
     assert_eq!(created.load(Ordering::SeqCst), 0);
     log.close().expect("a clean close");
 }
+
+#[test]
+fn a_log_without_threads_prepares_nothing_any_more_once_it_is_closed() {
+    let _watchdog = Watchdog::start();
+    let fs = SimFs::new(1);
+    // Set once the log is open. While the next segment is filled, the log is closed by another thread.
+    let log: Arc<Mutex<Option<Wal>>> = Arc::default();
+    let armed = Arc::clone(&log);
+    let closer: Arc<Mutex<Option<std::thread::JoinHandle<wal::Result<()>>>>> = Arc::default();
+    let started = Arc::clone(&closer);
+    let hooked = Hooked::new(&fs, move |call, name| {
+        if matches!(call, Call::Write(_))
+            && name == "0000000000000002.prepare"
+            && let Some(log) = armed.lock().expect("nobody panics with it").take()
+        {
+            let closing = log.clone();
+            *started.lock().expect("nobody panics with it") = Some(std::thread::spawn(move || closing.close()));
+            // Until the close has come so far that it waits for nobody but this preparation.
+            while log.submit(b"").map_or_else(|error| error.kind() != ErrorKind::Closed, |_| true) {
+                std::thread::yield_now();
+            }
+        }
+        Ok(())
+    });
+    let config = Config { background: Background::Inline, ..setup(SYNC, BUFFERED | NO_RECYCLING).config };
+    let opened = hooked.open(config).expect("it opens");
+    *log.lock().expect("nobody panics with it") = Some(opened.clone());
+    let error = (0..9).find_map(|_| opened.append(&[7; 1000]).err()).expect("the log is closed under it");
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    let closer = closer.lock().expect("nobody panics with it").take().expect("the next segment was prepared");
+    closer.join().expect("no panic").expect("it closes");
+    let names = fs.open_dir(Path::new(DIR)).and_then(|dir| dir.list()).expect("it can be listed");
+    let left: Vec<_> = names.iter().filter(|name| name.starts_with("0000000000000002")).collect();
+    assert!(left.is_empty(), "{left:?} stayed behind");
+}

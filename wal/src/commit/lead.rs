@@ -479,25 +479,19 @@ impl Commit {
         self.marks.changed.wake_all();
     }
 
-    /// Has the next segment prepared, so that a pause that needs it is short.
+    /// Has the next segment prepared, so that a pause that needs it is likely to be short. Appends may take it before; it is not waited for again.
     pub(crate) fn await_next_segment(&self) -> Result<()> {
-        self.prepared().map(drop)
+        self.wait_for_segment(self.queue.lock(), &mut false).map(drop)
     }
 
-    /// The queue, with the next segment ready.
-    fn prepared(&self) -> Result<MutexGuard<'_, Queue>> {
+    /// While paused: takes the prepared segment, preparing it if need be.
+    fn take_next_segment(&self) -> Result<ReadySegment> {
         let mut queue = self.queue.lock();
         let mut has_tried = false;
         while !matches!(queue.next_segment, Next::Ready(_)) {
             self.marks.check()?;
             queue = self.wait_for_segment(queue, &mut has_tried)?;
         }
-        Ok(queue)
-    }
-
-    /// While paused: takes the prepared segment, preparing it if need be.
-    fn take_next_segment(&self) -> Result<ReadySegment> {
-        let mut queue = self.prepared()?;
         match std::mem::replace(&mut queue.next_segment, Next::Missing) {
             Next::Ready(ready) => Ok(ready),
             _ => unreachable!("it is ready, and the queue is locked"),
@@ -569,6 +563,14 @@ impl Commit {
     pub(crate) fn shut(&self) {
         self.queue.lock().is_closed = true;
         self.room.notify_all();
+    }
+
+    /// After [`Commit::shut`]: waits for a preparation that is under way, so that nothing is prepared in a directory that is let go.
+    pub(crate) fn await_end_of_preparation(&self) {
+        let mut queue = self.queue.lock();
+        while matches!(queue.next_segment, Next::Preparing) {
+            self.room.wait(&mut queue);
+        }
     }
 
     /// While paused: gives up the prepared segment, which the caller removes. A preparation that is under way is waited for.

@@ -75,7 +75,10 @@ impl Drop for PreparationGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() && !self.was_panicking {
             let detail = "the thread that was preparing a segment panicked";
-            self.commit.poison(Error::new(ErrorKind::Io, "prepare segment", detail));
+            let error = Error::new(ErrorKind::Io, "prepare segment", detail);
+            self.commit.poison(error.clone());
+            self.commit.queue.lock().next_segment = Next::Failed(error);
+            self.commit.room.notify_all();
         }
     }
 }
@@ -344,10 +347,16 @@ impl Commit {
     /// Called when the log was opened or space was freed: a preparation that failed for want of it may succeed now.
     pub(crate) fn prefetch_segment(&self) {
         let mut queue = self.queue.lock();
-        if matches!(queue.next_segment, Next::Failed(_)) {
+        // A segment that was due and is not coming: it failed, or was given up.
+        if queue.prepare_at == Lsn::LIMIT && matches!(queue.next_segment, Next::Missing | Next::Failed(_)) {
             queue.prepare_at = Lsn::ZERO;
         }
         self.prepare_if_due(&mut queue);
+    }
+
+    /// Whether the next segment could not be prepared, so that appends may soon wait for room.
+    pub(crate) fn has_failed_preparation(&self) -> bool {
+        matches!(self.queue.lock().next_segment, Next::Failed(_))
     }
 
     /// Prepares the next segment if that was requested.
@@ -384,9 +393,6 @@ impl Commit {
     /// Decides on the next step of filling a segment, and rests before it until it is due, because appends write to the same device. Nobody
     /// rests while an append waits for the segment.
     fn pace_fill(&self, done: u64, total: u64) -> Step {
-        if self.parts.config.background == Background::Inline {
-            return Step::Go;
-        }
         loop {
             let seen = self.parts.preparation.count();
             let mut queue = self.queue.lock();
@@ -394,7 +400,8 @@ impl Commit {
                 return Step::GiveUp;
             }
             let due_at = queue.fill_due_at(done, total);
-            if queue.is_segment_awaited || queue.next_lsn >= due_at {
+            let waits_for_nobody = self.parts.config.background == Background::Inline || queue.is_segment_awaited;
+            if waits_for_nobody || queue.next_lsn >= due_at {
                 return Step::Go;
             }
             queue.prepare_at = due_at;

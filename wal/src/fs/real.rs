@@ -184,12 +184,8 @@ mod platform {
 
     #[cfg(target_os = "linux")]
     pub(super) fn read_no_further(file: &fs::File) -> io::Result<()> {
-        use rustix::io::Errno;
-        match rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random) {
-            // A file system that takes no advice reads as it likes.
-            Ok(()) | Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        // It is advice: who refuses it reads as before, and what is read is no other.
+        rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random).or(Ok(()))
     }
 
     #[cfg(not(target_os = "linux"))]
