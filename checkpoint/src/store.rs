@@ -447,7 +447,8 @@ impl Store {
     }
 
     /// The entries whose keys are in a range, in their order, from either end. It reads a leaf at a time and sees each as it is at that moment:
-    /// what is changed meanwhile may be seen or not, what is not changed is seen once.
+    /// what is changed meanwhile may be seen or not, what is not changed is seen once. All entries are `range::<&[u8]>(..)`: without a bound
+    /// nothing else says what a key is.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range {
         let owned = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
         let cursor = Cursor::new(owned(range.start_bound()), owned(range.end_bound()));
