@@ -153,6 +153,7 @@ impl Identity {
         Identity { seed: crc32c::crc32c(&bytes), bugs }
     }
 
+    #[inline]
     fn checksum(self, lsn: Lsn, frame: &[u8]) -> u32 {
         let mut bytes = [0; 8 + FRAME_HEADER_BYTES - 4];
         let lsn = if self.bugs.has(Bug::StaleRecordsAccepted) { Lsn::ZERO } else { lsn };
@@ -189,6 +190,7 @@ impl FrameHeader {
     }
 
     /// Whether `body`, all bytes of the frame behind the header, is what was written.
+    #[inline]
     pub(crate) fn body_is_valid(&self, body: &[u8]) -> bool {
         self.is_padding() || {
             let (payload, padding) = body.split_at(self.payload_bytes as usize);
@@ -285,6 +287,7 @@ pub(crate) fn clear_continues(frame: &mut [u8]) {
 
 /// Decodes the header of a frame at `lsn`, `None` if the bytes are no frame of this identity at this LSN. `bytes` holds at least
 /// [`FRAME_HEADER_BYTES`].
+#[inline]
 pub(crate) fn decode_header(bytes: &[u8], identity: Identity, lsn: Lsn) -> Option<FrameHeader> {
     if bytes[15] != MARKER || bytes[14] & !FLAG_CONTINUES != 0 {
         return None;

@@ -76,6 +76,7 @@ impl Scanner {
     }
 
     /// Looks at `window`, the bytes of the segment from the scanner's LSN on (as many as the caller has).
+    #[inline(always)]
     pub(crate) fn step(&mut self, window: &[u8]) -> Step {
         let room = self.end.distance_from(self.lsn);
         if room == 0 {
@@ -108,6 +109,7 @@ impl Scanner {
         Step::Frame(lsn, header)
     }
 
+    #[inline]
     fn header(&self, bytes: &[u8]) -> Option<FrameHeader> {
         if bytes.len() < FRAME_HEADER_BYTES {
             return None;

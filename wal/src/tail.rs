@@ -187,6 +187,7 @@ impl Reader {
         }))
     }
 
+    #[inline]
     fn advance(&mut self) -> Result<Option<(Lsn, FrameHeader)>> {
         loop {
             if !self.open_current()? {
@@ -226,6 +227,7 @@ impl Reader {
     }
 
     /// Has a segment open that may hold the position. `false`: nothing can be read now.
+    #[inline]
     fn open_current(&mut self) -> Result<bool> {
         let is_open = self.current.is_some();
         match &self.source {

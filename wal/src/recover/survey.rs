@@ -14,7 +14,7 @@ use crate::record::{FRAME_ALIGN, FRAME_HEADER_BYTES, Identity, decode_header};
 use crate::scan::Stop;
 use crate::segment::header::{BlockError, HEADER_BYTES, HeaderState, SegmentHeader};
 use crate::segment::name::{self, FileName};
-use crate::segment::reader::{Found, SegmentFile, SegmentReader};
+use crate::segment::reader::{SegmentFile, SegmentReader};
 
 /// How much of a log a survey reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -501,17 +501,17 @@ fn scan_segment(segment: &ChainSegment) -> Result<Scan> {
 /// Follows the frames from where the scan stands to where they stop.
 fn follow(reader: &mut SegmentReader, scan: &mut Scan, records: &mut u64) -> Result<()> {
     scan.stop = loop {
-        match reader.next()? {
-            Found::Frame(frame) => {
-                scan.witness = scan.witness.max(frame.header.witness);
-                *records += u64::from(!frame.header.record_type.is_system());
-                if !frame.header.continues {
-                    scan.batch_end = frame.end();
-                    scan.last_checksum = frame.header.checksum;
+        match reader.advance()? {
+            Ok((_, header)) => {
+                scan.witness = scan.witness.max(header.witness);
+                *records += u64::from(!header.record_type.is_system());
+                if !header.continues {
+                    scan.batch_end = reader.lsn();
+                    scan.last_checksum = header.checksum;
                     scan.records = *records;
                 }
             }
-            Found::Stop(stop) => break stop,
+            Err(stop) => break stop,
         }
     };
     scan.stop_lsn = reader.lsn();

@@ -69,7 +69,9 @@ pub(crate) struct SegmentReader {
     file: LogFile,
     header: SegmentHeader,
     scanner: Scanner,
+    /// Grows and never shrinks, so that no byte is zeroed twice. What counts of it are the first `held` bytes.
     buffer: Vec<u8>,
+    held: usize,
     /// The LSN of the first byte in `buffer`.
     buffer_lsn: Lsn,
     /// How much the next read asks for.
@@ -86,6 +88,7 @@ impl SegmentReader {
             header,
             scanner: Scanner::new(header.identity(), from, end),
             buffer: Vec::new(),
+            held: 0,
             buffer_lsn: from,
             read_bytes: READ_BYTES_FIRST,
             read_bytes_max: READ_BYTES_MAX,
@@ -126,6 +129,7 @@ impl SegmentReader {
     }
 
     /// The next frame, or why there is none. Reading on after a stop is possible: it looks at the same place again.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Found<'_>> {
         Ok(match self.advance()? {
             Ok((lsn, header)) => Found::Frame(self.frame(lsn, header)),
@@ -134,26 +138,49 @@ impl SegmentReader {
     }
 
     /// The frame that the last call of [`SegmentReader::advance`] found.
+    #[inline]
     pub(crate) fn frame(&self, lsn: Lsn, header: FrameHeader) -> Frame<'_> {
         let at = lsn.distance_from(self.buffer_lsn) as usize;
         Frame { lsn, header, bytes: &self.buffer[at..at + header.frame_bytes() as usize] }
     }
 
     /// As [`SegmentReader::next`], without borrowing the frame.
+    ///
+    /// Inlined down to the checksums, as is all that it calls for a frame that is there: through calls and memory, what is known of a frame
+    /// costs as much again as its checksums do.
+    #[inline(always)]
     pub(crate) fn advance(&mut self) -> Result<Result<(Lsn, FrameHeader), Stop>> {
+        match self.step() {
+            Step::Frame(lsn, header) => Ok(Ok((lsn, header))),
+            Step::Stop(stop) => Ok(Err(stop)),
+            Step::Need(bytes) => self.advance_beyond_buffer(bytes),
+        }
+    }
+
+    #[inline(always)]
+    fn step(&mut self) -> Step {
+        let at = self.consumed();
+        self.scanner.step(&self.buffer[at..self.held])
+    }
+
+    /// Bytes in the buffer that the scanner has left behind.
+    fn consumed(&self) -> usize {
+        self.scanner.lsn().distance_from(self.buffer_lsn) as usize
+    }
+
+    #[cold]
+    fn advance_beyond_buffer(&mut self, mut wanted: usize) -> Result<Result<(Lsn, FrameHeader), Stop>> {
         loop {
-            let at = self.scanner.lsn().distance_from(self.buffer_lsn) as usize;
-            match self.scanner.step(&self.buffer[at..]) {
+            if !self.fill(wanted)? {
+                // The file ends before the end that the scanner was given: what is there is all there is. A partial
+                // frame is damage, nothing at all is unused space.
+                let is_blank = self.buffer[..self.held].iter().all(|&byte| byte == 0);
+                return Ok(Err(if is_blank { Stop::Zeros } else { Stop::Damaged(Flaw::PastEnd) }));
+            }
+            match self.step() {
                 Step::Frame(lsn, header) => return Ok(Ok((lsn, header))),
                 Step::Stop(stop) => return Ok(Err(stop)),
-                Step::Need(bytes) => {
-                    if !self.fill(at, bytes)? {
-                        // The file ends before the end that the scanner was given: what is there is all there is. A partial
-                        // frame is damage, nothing at all is unused space.
-                        let is_blank = self.buffer.iter().all(|&byte| byte == 0);
-                        return Ok(Err(if is_blank { Stop::Zeros } else { Stop::Damaged(Flaw::PastEnd) }));
-                    }
-                }
+                Step::Need(bytes) => wanted = bytes,
             }
         }
     }
@@ -170,30 +197,23 @@ impl SegmentReader {
         }
     }
 
-    /// Drops the first `consumed` bytes of the buffer and reads on until it holds `wanted` bytes; `false` if the file ends first.
-    fn fill(&mut self, consumed: usize, wanted: usize) -> Result<bool> {
-        self.buffer.drain(..consumed);
+    /// Drops what the scanner has left behind and reads on until the buffer holds `wanted` bytes; `false` if the file ends first.
+    fn fill(&mut self, wanted: usize) -> Result<bool> {
+        let consumed = self.consumed();
+        self.buffer.copy_within(consumed..self.held, 0);
+        self.held -= consumed;
         self.buffer_lsn = self.scanner.lsn();
-        let held = self.buffer.len();
         let available = self.scanner.end().distance_from(self.buffer_lsn);
         let goal = (wanted.max(self.read_bytes) as u64).min(available) as usize;
         self.read_bytes = (2 * self.read_bytes).min(self.read_bytes_max);
-        self.buffer.resize(goal.max(held), 0);
-        let offset = self.header.offset_of(self.buffer_lsn) + held as u64;
-        let read = self
-            .file
-            .read_at(&mut self.buffer[held..], offset)
-            .map_err(|error| error.at_segment(self.header.segment).at_lsn(self.buffer_lsn));
-        match read {
-            Ok(read) => {
-                self.buffer.truncate(held + read);
-                Ok(self.buffer.len() >= wanted)
-            }
-            Err(error) => {
-                self.buffer.truncate(held);
-                Err(error)
-            }
+        if self.buffer.len() < goal {
+            self.buffer.resize(goal, 0);
         }
+        let room = &mut self.buffer[self.held..goal.max(self.held)];
+        let offset = self.header.offset_of(self.buffer_lsn) + self.held as u64;
+        let read = self.file.read_at(room, offset);
+        self.held += read.map_err(|error| error.at_segment(self.header.segment).at_lsn(self.buffer_lsn))?;
+        Ok(self.held >= wanted)
     }
 
     /// The corruption error for a stop that should not be here.
