@@ -384,6 +384,29 @@ mod tests {
         assert_eq!(apply(&mut leaf(3), id, &Change::Insert { slot: 0, cell: &cell }), Ok(()));
     }
 
+    #[test]
+    fn a_change_of_a_node_does_not_fit_what_only_looks_like_one() {
+        let (id, mut cell) = (PageId::new(3), Vec::new());
+        node::push_leaf_cell(&mut cell, b"key", node::Value::Inline(b"value"));
+        let mut node = leaf(3);
+        assert!(node::insert(&mut node, 0, &cell));
+        let (mut called_free, mut free) = (node.clone(), vec![0; PAGE]);
+        page::format_free(&mut free, id, PageId::NONE);
+        called_free[4] = free[4];
+        let changes = [
+            Change::Insert { slot: 1, cell: &cell },
+            Change::Replace { slot: 0, cell: &cell },
+            Change::Remove { slot: 0 },
+            Change::RemoveRange { from: 0, to: 1 },
+            Change::InsertMany { cells: vec![&cell] },
+        ];
+        for change in changes {
+            assert_eq!(apply(&mut node.clone(), id, &change), Ok(()), "{change:?}");
+            let found = apply(&mut called_free.clone(), id, &change);
+            assert_eq!(found, Err(Malformed("a change does not fit its page")), "{change:?}");
+        }
+    }
+
     /// A change that may fit its page or not. Cells and slots are sometimes wrong.
     fn any_change<'a>(next: &mut impl FnMut(usize) -> usize, cells: &'a [Vec<u8>], whole: &'a [u8]) -> Change<'a> {
         let slot = next(14);

@@ -561,16 +561,23 @@ mod tests {
         let fs = SimFs::new(1);
         let flusher = flusher_on_full_disk(&fs);
         assert_eq!(flusher.flush(&[A], true).expect("it is written"), 1);
-        assert_eq!(
-            writes_and_syncs(&fs),
-            [Operation::Write, Operation::SyncData, Operation::Write, Operation::SyncData]
-        );
+        assert_eq!(writes_and_syncs(&fs), [spares(&flusher), SYNC, PLACE_OF_A, SYNC]);
     }
 
-    /// The calls on the page file that were traced and that change it or make it durable.
-    fn writes_and_syncs(fs: &SimFs) -> Vec<Operation> {
+    const PLACE_OF_A: (Operation, u64) = (Operation::Write, 0);
+    const SYNC: (Operation, u64) = (Operation::SyncData, 0);
+
+    /// The call that writes the first image into the spare pages.
+    fn spares(flusher: &Flusher) -> (Operation, u64) {
+        let first = flusher.file.pages().expect("it has a length") - SPARE_PAGES;
+        (Operation::Write, first * PAGE as u64)
+    }
+
+    /// The calls on the page file that were traced and that change it or make it durable, with where they write.
+    fn writes_and_syncs(fs: &SimFs) -> Vec<(Operation, u64)> {
         let calls = fs.take_trace().into_iter().filter(|event| event.path.ends_with("/pages"));
-        calls.map(|event| event.operation).filter(|call| *call == Operation::Write || call.is_sync()).collect()
+        let calls = calls.filter(|event| event.operation == Operation::Write || event.operation.is_sync());
+        calls.map(|event| (event.operation, event.offset)).collect()
     }
 
     #[test]
@@ -583,7 +590,7 @@ mod tests {
         fs.take_trace();
         assert_eq!(flusher.flush(&[A], true).expect("it is written"), 1);
         let calls = writes_and_syncs(&fs);
-        assert_eq!(calls[..3], [Operation::Write, Operation::SyncData, Operation::Write], "{calls:?}");
+        assert_eq!(calls[..3], [PLACE_OF_A, SYNC, spares(&flusher)], "the spare pages have the only image: {calls:?}");
     }
 
     #[test]

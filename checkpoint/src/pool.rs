@@ -231,17 +231,25 @@ impl Pool {
             if frame.is_dirty() {
                 continue;
             }
-            let Some(mut page) = frame.page.try_write() else { continue };
-            // A frame without a page is free, or in the hands of somebody who just emptied it.
-            if page.id == PageId::NONE || frame.is_dirty() {
-                continue;
+            if let Some(empty) = self.evict(index) {
+                return Some(empty);
             }
-            self.shard(page.id).lock().remove(&page.id.get());
-            page.id = PageId::NONE;
-            self.evictions.fetch_add(1, Ordering::Relaxed);
-            return Some(EmptyFrame { index: index as u32, page });
         }
         None
+    }
+
+    /// Empties a frame, unless it is latched, or not to be emptied any more by the time that it could be.
+    fn evict(&self, index: usize) -> Option<EmptyFrame<'_>> {
+        let frame = &self.frames[index];
+        let mut page = frame.page.try_write()?;
+        // A frame without a page is free, or in the hands of somebody who just emptied it.
+        if page.id == PageId::NONE || frame.is_dirty() {
+            return None;
+        }
+        self.shard(page.id).lock().remove(&page.id.get());
+        page.id = PageId::NONE;
+        self.evictions.fetch_add(1, Ordering::Relaxed);
+        Some(EmptyFrame { index: index as u32, page })
     }
 
     /// Gives back a frame that was not needed.
@@ -294,23 +302,20 @@ impl Pool {
     }
 
     /// The pages that have changes below `before` which the page file does not have, or may not have: a page whose write is under way is among
-    /// them, because the write may still fail. Waits for each page that is being changed, so whatever was logged below `before` is seen.
+    /// them, because the write may still fail. Waits for each page that is latched, so whatever was logged below `before` is seen.
     pub(crate) fn dirty_table(&self, before: Lsn) -> Vec<(PageId, Lsn)> {
         let mut table = Vec::new();
         for frame in &self.frames {
-            let page = frame.page.read();
+            // Latched for writing: the flusher too has a latch whenever it changes one of the two fields, so they fit each other.
+            let page = frame.page.write();
             if page.id == PageId::NONE {
                 continue;
             }
-            let is_listed = |rec_lsn: Lsn| rec_lsn > Lsn::ZERO && rec_lsn < before;
             let rec_lsn = frame.rec_lsn();
-            if is_listed(rec_lsn) {
+            if rec_lsn > Lsn::ZERO && rec_lsn < before {
                 table.push((page.id, rec_lsn));
             } else if frame.is_in_flight.load(Ordering::Acquire) {
                 table.push((page.id, before));
-            } else if is_listed(frame.rec_lsn()) {
-                // Between the two looks its write failed, and it is dirty again.
-                table.push((page.id, frame.rec_lsn()));
             }
         }
         table.sort_unstable();
@@ -459,6 +464,8 @@ impl PageWrite<'_> {
 
 #[cfg(test)]
 mod tests {
+    mod races;
+
     use super::*;
 
     /// A pool with one dirty page.

@@ -106,7 +106,28 @@ impl Directory for GateDirectory {
     }
 
     fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn LockGuard>>> {
-        self.directory.try_lock(name)
+        let guard = self.directory.try_lock(name)?;
+        let gate = |guard| -> Box<dyn LockGuard> {
+            Box::new(GateLock { guard: Some(guard), name: name.to_owned(), hooks: self.hooks.clone() })
+        };
+        Ok(guard.map(gate))
+    }
+}
+
+#[derive(Debug)]
+struct GateLock {
+    guard: Option<Box<dyn LockGuard>>,
+    name: String,
+    hooks: Hooks,
+}
+
+impl LockGuard for GateLock {}
+
+impl Drop for GateLock {
+    /// That a lock is given up is told in the name of the call that took it.
+    fn drop(&mut self) {
+        let guard = self.guard.take();
+        self.hooks.around(Operation::TryLock, &self.name, &[], || drop(guard));
     }
 }
 

@@ -99,6 +99,44 @@ fn a_closed_store_refuses_everything_and_touches_no_file() {
 }
 
 #[test]
+fn a_load_that_is_under_way_writes_no_page_once_the_log_has_given_up_its_lock() {
+    let gate = GateFs::new(&SimFs::new(1));
+    let store = open_broken(Arc::new(gate.clone()), &config(SyncMode::None), Bugs::NONE).expect("a new store opens");
+    let ((begin, begun), (go, may_go), (tell, told)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+    let loading = store.clone();
+    let load = std::thread::spawn(move || {
+        // More than is collected before it is written. When it is asked for the last, some was written.
+        let entries = (0..4000_u64).inspect(|number| match number {
+            0 => {
+                begin.send(()).expect("somebody waits");
+                may_go.recv().expect("the lock is given up");
+            }
+            3999 => tell.send(()).expect("somebody waits"),
+            _ => (),
+        });
+        loading.bulk_load(entries.map(|number| (key(number), [7; 900])))
+    });
+    begun.recv().expect("the load begins");
+    let (is_free, is_late) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (free, late, told) = (Arc::clone(&is_free), Arc::clone(&is_late), std::sync::Mutex::new(told));
+    gate.watch(move |call| match call.operation {
+        Operation::TryLock if call.is_over => {
+            free.store(true, Ordering::SeqCst);
+            go.send(()).expect("the load waits");
+            // Until it has written, or was refused.
+            told.lock().expect("no panic").recv().unwrap_or_default();
+        }
+        Operation::Write if call.name == "pages" && free.load(Ordering::SeqCst) => late.store(true, Ordering::SeqCst),
+        _ => (),
+    });
+    store.close().expect("the store closes");
+    assert!(is_free.load(Ordering::SeqCst), "the log has given up its lock");
+    let error = load.join().expect("no panic").expect_err("the store was closed");
+    assert_eq!((error.kind(), is_late.load(Ordering::SeqCst)), (ErrorKind::Closed, false), "{error}");
+    gate.forget();
+}
+
+#[test]
 fn a_store_is_not_ended_by_a_checkpoint_that_finds_the_disk_full_for_its_control_file() {
     let fs = SimFs::new(1);
     let store = open(&fs, &config(SyncMode::Sync)).expect("a new store opens");
@@ -118,6 +156,13 @@ fn pages_that_are_full_to_the_last_byte_fit_the_log_as_images() {
         store.put(key(number), [1; 100]).expect("a put works");
     }
     store.checkpoint().expect("a checkpoint works");
+    // Values that fill their pages, more of them than go into one batch.
+    let room = store.stats().page_bytes - 40;
+    for number in 0..4 {
+        store.put(key(number), vec![2; 8 * room]).expect("a put works");
+    }
+    let written = store.checkpoint().expect("a checkpoint works").expect("there is something to do").pages_written;
+    assert!(written > 4 * 8, "{written}");
     let mut small = config(SyncMode::None);
     small.log.segment_bytes_max = 60 << 10;
     let error = open(&SimFs::new(1), &small).expect_err("a segment has to hold sixteen pages");

@@ -1,13 +1,17 @@
 //! Checkpoints that nobody asks for: after a time, after so many bytes of log, before the pool is full of dirty pages, and again after a full disk.
 
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use checkpoint::museum::Bugs;
 use checkpoint::{Config, Store};
 use wal::fs::sim::{Fault, Operation, SimFs, errno};
 use wal::{Background, ErrorKind, SyncMode};
 use wal_tests::watchdog::Watchdog;
 
-use crate::world::{config, key, open};
+use crate::gate::GateFs;
+use crate::world::{config, key, open, open_broken};
 
 /// Settings with which nothing makes a checkpoint by itself, and a thread that would make one.
 fn scheduled() -> Config {
@@ -78,4 +82,34 @@ fn a_checkpoint_that_the_disk_has_no_room_for_is_told_and_made_again_later() {
     put_until(&store, "room again", |store| store.checkpoint_error().is_none());
     assert!(store.stats().checkpoints > 0);
     store.close().expect("the store closes");
+}
+
+#[test]
+fn a_store_that_is_dropped_in_the_middle_of_a_checkpoint_is_free_when_the_drop_returns() {
+    let fs = SimFs::new(1);
+    let gate = GateFs::new(&fs);
+    let config = Config { checkpoint_log_bytes: 1, ..scheduled() };
+    let store = open_broken(Arc::new(gate.clone()), &config, Bugs::NONE).expect("a new store opens");
+    let (tell, told) = channel();
+    let (go, may_go) = channel::<()>();
+    let may_go = Mutex::new(may_go);
+    gate.watch(move |call| {
+        if call.operation == Operation::SyncData && call.name == "pages" && !call.is_over {
+            tell.send(()).unwrap_or_default();
+            may_go.lock().expect("no panic").recv().unwrap_or_default();
+        }
+    });
+    store.put("a", "1").expect("a put works");
+    told.recv().expect("the checkpoint syncs the pages");
+    let (end, ended) = channel();
+    let again = std::thread::spawn(move || {
+        drop(store);
+        end.send(()).unwrap_or_default();
+        open(&fs, &scheduled()).map(|store| store.stats().checkpoints)
+    });
+    let waits = ended.recv_timeout(Duration::from_millis(200));
+    assert_eq!(waits, Err(RecvTimeoutError::Timeout), "the checkpoint is being made");
+    drop(go);
+    let checkpoints = again.join().expect("no panic").expect("the files are free");
+    assert_eq!(checkpoints, 1, "it was made to its end");
 }

@@ -208,3 +208,27 @@ fn a_key_that_belongs_to_the_next_leaf_is_found() {
     });
     assert_eq!(files.found(), [(FindingKind::KeyRange, Some(leaf))]);
 }
+
+#[test]
+fn a_separator_that_is_that_of_the_branch_above_is_found() {
+    let files = Files::new();
+    let store = files.open();
+    for number in 0..100 {
+        // Separators of neighbours are as long as the keys, so the tree is of three levels soon.
+        let long = [vec![b'x'; 700], key(number)].concat();
+        store.put(long, b"value").expect("a put works");
+    }
+    store.close().expect("the store closes");
+    let meta = files.meta();
+    assert_eq!(meta.depth, 3);
+    let root = files.page(meta.root.get());
+    let (branch, low) = (node::child(&root, 1).get(), node::key(&root, 0));
+    files.edit(branch, |bytes| {
+        let cell = node::branch_cell(low, node::child(bytes, 1));
+        assert!(node::replace(bytes, 0, &cell), "it fits");
+        let (start, end) = page::hole(bytes);
+        bytes[start..end].fill(0);
+    });
+    let leaf = node::child(&files.page(branch), 0).get();
+    assert_eq!(files.found(), [(FindingKind::KeyRange, Some(branch)), (FindingKind::KeyRange, Some(leaf))]);
+}

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use wal::ErrorKind;
@@ -159,6 +160,71 @@ fn verify_beside(seed: u64, ops: u64, rounds: u32) -> (u32, u32, u32) {
     assert!(files.verify().is_sound());
     println!("{settled} with a verdict, {unsettled} without, {looks} looks");
     (settled, unsettled, looks)
+}
+
+/// Counts the reads, and does something before those that are chosen.
+fn busy_at(is_chosen: impl Fn(u64) -> bool + Send + Sync + 'static, act: impl Fn() + Send + Sync + 'static) -> Busy {
+    let reads = AtomicU64::new(0);
+    let happens = move || {
+        if is_chosen(reads.fetch_add(1, Ordering::Relaxed)) {
+            act();
+        }
+    };
+    Busy { happens: Arc::new(happens) }
+}
+
+#[test]
+fn what_is_shown_of_a_store_that_never_rests_proves_nothing() {
+    let files = Files::new();
+    let store = files.open();
+    fill(&store);
+    store.checkpoint().expect("a checkpoint works");
+    files.damage(|bytes| bytes[100] ^= 1);
+    let info = show(&RealFileSystem, files.dir()).expect("the store can be looked at");
+    assert!(info.has_damage() && info.is_settled, "nothing changes: {info:#?}");
+    let busy = busy_at(|read| read % 40 == 0, move || store.put(key(0), [1; 60]).expect("a put works"));
+    let info = show(&busy, files.dir()).expect("the store can be looked at");
+    assert!(info.has_damage() && !info.is_settled, "each look met a change: {info:#?}");
+}
+
+/// Looks at a store under which, before one of the reads, a checkpoint removes the log that is being read; at twenty places, one look after the
+/// other. `look` says whether it came to a verdict.
+fn disturbed_once(look: impl Fn(&Busy, &Path) -> bool) {
+    let files = Files::new();
+    let store = files.open();
+    fill(&store);
+    let reads = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&reads);
+    let counts = busy_at(move |read| counted.fetch_max(read, Ordering::Relaxed) > read, || ());
+    assert!(look(&counts, &files.dir()), "nothing changes");
+    let reads = reads.load(Ordering::Relaxed);
+    for at in (0..=reads).step_by(1 + reads as usize / 20) {
+        let writer = store.clone();
+        let disturb = move || {
+            for number in 0..40 {
+                writer.put(key(number), [at as u8; 9000]).expect("a put works");
+            }
+            let report = writer.checkpoint().expect("a checkpoint works").expect("there is something to do");
+            assert!(report.truncation.is_some(), "{report:?}");
+        };
+        assert!(look(&busy_at(move |read| read == at, disturb), &files.dir()), "disturbed before read {at} of {reads}");
+    }
+}
+
+#[test]
+fn a_verification_under_which_a_checkpoint_removed_the_log_begins_again() {
+    disturbed_once(|busy, dir| {
+        let report = verify(busy, dir, VerifyOptions::default(), |_| ());
+        report.unwrap_or_else(|error| panic!("{error}")).is_sound()
+    });
+}
+
+#[test]
+fn a_look_under_which_a_checkpoint_removed_the_log_begins_again() {
+    disturbed_once(|busy, dir| {
+        let info = show(busy, dir).unwrap_or_else(|error| panic!("{error}"));
+        info.is_settled && !info.has_damage()
+    });
 }
 
 #[test]

@@ -163,3 +163,42 @@ fn a_part_of_a_value_that_is_called_something_else_is_neither_read_nor_freed_nor
         assert!(error.is_corruption(), "{error}");
     });
 }
+
+/// Removes the keys of the first leaf, one after the other, until it would be merged with its neighbour.
+fn nobody_merges_with_the_neighbour(files: &Files, what: &str) {
+    let leaf = files.page(node::child(&files.page(files.meta().root.get()), 0).get());
+    let store = files.open();
+    let mut results = (0..node::count(&leaf)).map(|slot| store.delete(node::key(&leaf, slot)));
+    let error = results.find_map(wal::Result::err).unwrap_or_else(|| panic!("{what}: it is merged"));
+    assert!(error.is_corruption(), "{what}: {error}");
+}
+
+#[test]
+fn a_leaf_is_merged_with_no_page_of_another_kind_or_level() {
+    let files = Files::filled();
+    let root = files.meta().root;
+    let neighbour = node::child(&files.page(root.get()), 1).get();
+    on_a_copy(&files, |files| {
+        files.edit(neighbour, call_free);
+        nobody_merges_with_the_neighbour(files, "the neighbour is called a free page");
+    });
+    on_a_copy(&files, |files| {
+        files.edit(root.get(), |bytes| {
+            let cell = node::branch_cell(node::key(bytes, 0), root);
+            assert!(node::replace(bytes, 0, &cell), "it fits");
+        });
+        nobody_merges_with_the_neighbour(files, "the neighbour is a branch");
+    });
+}
+
+#[test]
+fn a_tree_that_has_branches_is_not_empty_whatever_keys_they_have() {
+    let files = Files::filled();
+    files.edit(files.meta().root.get(), |bytes| assert!(node::remove_range(bytes, 0, node::count(bytes))));
+    let store = files.open();
+    let before = store.iter().count();
+    assert!(before > 0, "one leaf is left");
+    let error = store.bulk_load([("a", "1")]).expect_err("there are keys");
+    assert_eq!(error.kind(), wal::ErrorKind::Refused, "{error}");
+    assert_eq!(store.iter().count(), before);
+}
