@@ -11,7 +11,9 @@ use crate::fs::{FileSystem, OpenMode};
 use crate::lsn::Lsn;
 use crate::record::{FRAME_HEADER_BYTES, LogId, decode_header, header_checksums, payload_checksum};
 use crate::recover::decide::{CutReason, Decision, damage, decide};
-use crate::recover::survey::{ChainSegment, ControlState, Reach, Scan, Survey as Raw, survey as survey_dir};
+use crate::recover::survey::{
+    ChainSegment, ControlState, Reach, Scan, Survey as Raw, read_control, survey as survey_dir,
+};
 use crate::report::Progress;
 use crate::scan::{Flaw, Stop};
 use crate::segment::header::HeaderState;
@@ -275,7 +277,7 @@ pub fn survey_with_threads(
 fn settled(dir: &LogDir, reach: Reach, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<(Raw, Decision)> {
     // What differs each time is no damage, so it is looked at more often than damage would need.
     const LOOKS_MAX: usize = 20;
-    let mut last: Option<String> = None;
+    let mut last: Option<(ControlState, String)> = None;
     for look in 1.. {
         let raw = match survey_dir(dir, reach, progress) {
             // A segment that was listed was removed before it could be read.
@@ -291,6 +293,8 @@ fn settled(dir: &LogDir, reach: Reach, progress: &(dyn Fn(u64, u64) + Send + Syn
             Decision::Keep(keep) if keep.cut.is_some() => format!("cut at {}", keep.end),
             _ => return Ok((raw, decision)),
         };
+        // The control file says whether the structure was changed meanwhile: two changes may look alike.
+        let found = (read_control(dir)?, found);
         if last.as_ref() == Some(&found) || look >= LOOKS_MAX {
             return Ok((raw, decision));
         }

@@ -99,7 +99,7 @@ pub struct Reader {
     current: Option<Current>,
     cuts: u64,
     witness: Lsn,
-    looked_again_at: Option<Lsn>,
+    met: (Lsn, Vec<String>), // what looked like damage at this position
     /// The last frame that was read. What follows is compared with it, also when the segment was opened again meanwhile.
     last_frame: Option<LastFrame>,
     batch_checked_to: Lsn,
@@ -133,7 +133,7 @@ impl Reader {
             current: None,
             cuts,
             witness: Lsn::ZERO,
-            looked_again_at: None,
+            met: (Lsn::ZERO, Vec::new()),
             last_frame: None,
             batch_checked_to: Lsn::ZERO,
             has_failed: false,
@@ -372,12 +372,22 @@ impl Reader {
         if self.position < start {
             return Err(truncated(self.position, start));
         }
-        if self.looked_again_at == Some(self.position) {
-            return Err(error);
-        }
-        self.looked_again_at = Some(self.position);
+        self.meet(error)?;
         self.current = None;
         Ok(true)
+    }
+
+    /// What is damaged looks the same the second time; what somebody else is changing may look damaged more than once, but not alike.
+    fn meet(&mut self, error: Error) -> Result<()> {
+        if self.met.0 != self.position {
+            self.met = (self.position, Vec::new());
+        }
+        let text = error.to_string();
+        if self.met.1.contains(&text) {
+            return Err(error);
+        }
+        self.met.1.push(text);
+        Ok(())
     }
 
     /// The position lies in the last segment whose base is not behind it.
@@ -433,6 +443,10 @@ impl Reader {
             && (next.predecessor_end == self.position || self.is_in_gap_before(&next)?)
             && last_frame.is_none_or(|last| last.checksum == next.predecessor_checksum)
         {
+            if next.base > self.position {
+                // A cut has left the gap, or a truncation has replaced the segment by one that begins later.
+                self.check_start(dir)?;
+            }
             self.position = next.base;
             return match self.open_segment(dir, log_id, number + 1, None, None) {
                 Err(error) if error.is_corruption() => self.end_files_or(error),
@@ -450,23 +464,30 @@ impl Reader {
         let dir = &dir;
         let end = judge_end(dir)?;
         if end.lsn <= self.position {
+            // It has shown records that are not there any more.
+            if self.has_read && end.lsn < self.position {
+                return Err(cut(self.position, end.lsn));
+            }
             self.witness = self.witness.max(end.witness_lsn);
             self.end = Some(end);
             return Ok(false);
         }
         // Records follow, so what is at the position has been complete: it was written after it was read, or it is truncated by
         // now, or it is damaged.
-        if let ControlState::Valid(control) = read_control(dir)?
-            && self.position < control.start
-        {
-            return Err(truncated(self.position, control.start));
-        }
-        if self.looked_again_at == Some(self.position) {
-            return Err(error);
-        }
-        self.looked_again_at = Some(self.position);
+        self.check_start(dir)?;
+        self.meet(error)?;
         self.current = None;
         Ok(true)
+    }
+
+    /// The position must not lie before the start of the log.
+    fn check_start(&self, dir: &LogDir) -> Result<()> {
+        match read_control(dir)? {
+            ControlState::Valid(control) if self.position < control.start => {
+                Err(truncated(self.position, control.start))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A reader that was told to start inside a gap goes on behind it. One that read its way there has seen records that were cut.

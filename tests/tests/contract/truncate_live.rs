@@ -16,6 +16,7 @@ on_both_file_systems! {
     a_follower_without_a_hold_is_told_when_it_is_overtaken,
     cuts_while_appending_never_reuse_an_lsn,
     a_files_reader_survives_truncation_or_is_told,
+    a_files_reader_that_stood_anywhere_before_the_start_leaves_no_record_out_without_a_word,
     a_reader_that_stood_before_the_start_goes_on_if_it_has_its_segment_or_is_told,
     a_removed_segment_that_has_another_name_keeps_its_bytes,
 }
@@ -221,6 +222,32 @@ fn a_files_reader_survives_truncation_or_is_told(world: &World) {
         None => assert_eq!(Some(&last), lsns_before.last(), "a silent end"),
         Some(error) => assert_eq!(error.kind(), ErrorKind::Truncated, "{error}"),
     }
+    log.close().unwrap();
+}
+
+fn a_files_reader_that_stood_anywhere_before_the_start_leaves_no_record_out_without_a_word(world: &World) {
+    let log = world.open(small());
+    let all = fill(&log, 120);
+    let mut truncated = 0;
+    // At the end of a segment too, of which the next one then begins behind what the reader wants.
+    for start in (0..110).step_by(5) {
+        let mut reader = world.log_reader().reader(all[start]).unwrap();
+        assert_eq!(reader.next_record().unwrap().unwrap().lsn, all[start]);
+        log.truncate_before(all[start + 5]).unwrap();
+        for expected in &all[start + 1..] {
+            match reader.next_record() {
+                Ok(Some(record)) => assert_eq!(record.lsn, *expected, "after LSN {}", all[start]),
+                Ok(None) => panic!("a silent end"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
+                    assert_eq!(error.lsn(), Some(*expected));
+                    truncated += 1;
+                    break;
+                }
+            }
+        }
+    }
+    assert!(truncated > 0);
     log.close().unwrap();
 }
 

@@ -19,7 +19,8 @@ const EINVAL: i32 = 22;
 
 /// A call that is about to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
+pub(super) enum Call {
+    List,
     Open(OpenMode),
     /// Into a file that was opened so.
     Write(OpenMode),
@@ -31,7 +32,7 @@ type Act = Box<dyn FnOnce() + Send>;
 type Before = dyn Fn(Call, &str) -> io::Result<()> + Send + Sync;
 
 /// What happens before each call, and a name that listings miss.
-struct Hook {
+pub(super) struct Hook {
     before: Box<Before>,
     missed: &'static str,
 }
@@ -43,14 +44,17 @@ impl std::fmt::Debug for Hook {
 }
 
 #[derive(Debug)]
-struct Hooked<T>(T, Arc<Hook>);
+pub(super) struct Hooked<T>(T, Arc<Hook>);
 
 impl Hooked<SimFs> {
-    fn new(fs: &SimFs, before: impl Fn(Call, &str) -> io::Result<()> + Send + Sync + 'static) -> Hooked<SimFs> {
+    pub(super) fn new(
+        fs: &SimFs,
+        before: impl Fn(Call, &str) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Hooked<SimFs> {
         Hooked(fs.clone(), Arc::new(Hook { before: Box::new(before), missed: "" }))
     }
 
-    fn open(self, config: Config) -> wal::Result<Wal> {
+    pub(super) fn open(self, config: Config) -> wal::Result<Wal> {
         Wal::opener(config).file_system(Arc::new(self)).open(DIR)
     }
 }
@@ -67,6 +71,7 @@ impl FileSystem for Hooked<SimFs> {
 
 impl Directory for Hooked<Arc<dyn Directory>> {
     fn list(&self) -> io::Result<Vec<String>> {
+        (self.1.before)(Call::List, "")?;
         let mut names = self.0.list()?;
         names.retain(|name| name != self.1.missed);
         Ok(names)
@@ -132,7 +137,7 @@ impl File for HookedFile {
 }
 
 /// A log of three segments, and the LSNs of its records.
-fn three_segments(config: Config, records_in_each: usize) -> (SimFs, Vec<Lsn>) {
+pub(super) fn three_segments(config: Config, records_in_each: usize) -> (SimFs, Vec<Lsn>) {
     let fs = SimFs::new(1);
     let log = Wal::opener(config).file_system(Arc::new(fs.clone())).open(DIR).expect("a new log");
     let bytes = 3000 / records_in_each;

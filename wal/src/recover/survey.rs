@@ -26,7 +26,7 @@ pub(crate) enum Reach {
 }
 
 /// The control file as it was found.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ControlState {
     Missing,
     Valid(Control),
