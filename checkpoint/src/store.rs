@@ -181,7 +181,7 @@ impl Opener {
         })?;
         let pool = Arc::new(Pool::new(config.pool_pages(page_bytes)?, page_bytes));
         let failure = Arc::new(Failure::default());
-        let redo = checkpointer.redo_lsn().max(log.start_lsn());
+        let redo = checkpointer.redo_lsn();
         let image_bytes_max = config.image_bytes_max(page_bytes)?;
         let flusher =
             Flusher::new(Arc::clone(&pool), Arc::new(file), log.clone(), Arc::clone(&failure), redo, image_bytes_max);

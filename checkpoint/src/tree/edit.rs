@@ -472,3 +472,35 @@ fn split_at(cells: &[&[u8]], appends: bool, level: u16) -> usize {
     }
     last
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wal::Background;
+    use wal::fs::sim::SimFs;
+
+    use super::*;
+    use crate::{Config, Store};
+
+    #[test]
+    fn pages_that_cannot_be_latched_together_leave_no_trace() {
+        let mut config = Config { page_bytes: 4096, pool_bytes: 64 * 4096, ..Config::default() };
+        (config.log.segment_bytes_max, config.log.background) = (64 << 10, Background::Inline);
+        let store =
+            Store::opener(config).file_system(Arc::new(SimFs::new(1))).open("/store").expect("a new store opens");
+        let tree = &store.core().tree;
+        let mut edit = Edit { tree, meta: tree.meta(), copies: BTreeMap::new(), record: Vec::new(), inline: false };
+        let new = [PageId::new(8), PageId::new(9)];
+        for id in new {
+            edit.free(id).expect("it needs nothing of what the page was");
+        }
+        // Since they were counted one more has left the pool.
+        let mut empty = vec![tree.take_frame().expect("a free frame")];
+        assert!(edit.try_latch(&mut empty).is_none(), "there are two pages and one frame");
+        assert!(new.iter().all(|id| tree.pool.read(*id).is_none()), "nobody may find a page that has no content yet");
+        let latched = edit.latch_all().expect("there are frames");
+        assert_eq!(latched.len(), 2);
+        forget_new(latched);
+    }
+}

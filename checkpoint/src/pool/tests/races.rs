@@ -4,7 +4,13 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::{scope, yield_now};
 use std::time::{Duration, Instant};
 
+use wal::LogId;
+use wal::fs::FileSystem;
+use wal::fs::durable::LogDir;
+use wal::fs::sim::SimFs;
+
 use super::*;
+use crate::museum::Bugs;
 
 /// Long enough for a thread that does not wait to be done.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -119,4 +125,41 @@ fn the_dirty_table_waits_for_a_page_with_which_the_flusher_is_halfway() {
         drop(page);
         assert_eq!(told.recv().expect("it comes"), [(id, Lsn::new(200))], "its write may fail");
     });
+}
+
+#[test]
+fn a_page_is_found_under_its_own_number_whatever_was_found_in_the_same_way_before() {
+    let (pool, id) = pool_with_dirty_page(100);
+    let other = PageId::new(id.get() + pool.hints.len() as u64);
+    assert!(std::ptr::eq(pool.hint(id), pool.hint(other)));
+    let (mut page, is_new) = pool.place(other, pool.take_frame().expect("a free frame"));
+    assert!(is_new);
+    crate::page::node::format_node(page.bytes_mut(), other, 0, PageId::NONE);
+    drop(page);
+    for wanted in [id, other, id] {
+        let found = pool.read(wanted).map(|page| crate::page::id(page.bytes()));
+        assert_eq!(found, Some(wanted), "to read");
+    }
+    for wanted in [other, id, other] {
+        let found = pool.write(wanted).map(|page| crate::page::id(page.bytes()));
+        assert_eq!(found, Some(wanted), "to write");
+    }
+}
+
+#[test]
+fn a_page_that_came_into_the_pool_meanwhile_is_not_read_again_over_its_changes() {
+    let (pool, id) = pool_with_dirty_page(100);
+    let (fs, store) = (SimFs::new(1), LogId::new([7; 16]));
+    fs.create_dir("/store".as_ref()).expect("a directory");
+    let dir = LogDir::open(&fs, "/store".as_ref()).expect("the directory is there");
+    let mut older: Vec<Vec<u8>> = (0..=id.get()).map(|_| vec![0; pool.page_bytes()]).collect();
+    crate::page::node::format_node(&mut older[id.get() as usize], id, 0, PageId::NONE);
+    PageFile::create(&dir, store, &mut older).expect("a page file");
+    let file = PageFile::open(&dir, store, pool.page_bytes(), Bugs::default()).expect("it opens").expect("it is there");
+    // Whoever missed the page took a frame for it. Meanwhile somebody else read it, and changed it.
+    let empty = pool.take_frame().expect("a free frame");
+    pool.load(id, empty, &file).expect("it is in the pool");
+    let page = pool.read(id).expect("it is in the pool");
+    assert_eq!((crate::page::lsn(page.bytes()), pool.counts().0), (Lsn::new(100), 0));
+    assert_eq!(pool.free.lock().len(), 3, "the frame was given back");
 }
