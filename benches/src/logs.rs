@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -88,6 +88,61 @@ pub fn read_with_checksum(files: &[PathBuf], limit: u64) -> Outcome<u64> {
         }
     }
     Ok(total)
+}
+
+/// Where the files of a log are when they are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// In the page cache, from reading or writing them before.
+    Warm,
+    /// On the disk alone.
+    Cold,
+}
+
+impl Cache {
+    /// What can be measured here.
+    #[cfg(target_os = "linux")]
+    pub const ALL: &[Cache] = &[Cache::Warm, Cache::Cold];
+    /// What can be measured here.
+    #[cfg(not(target_os = "linux"))]
+    pub const ALL: &[Cache] = &[Cache::Warm];
+
+    /// Has the files of `dir` where they are to be, as long as it was they who were read last.
+    pub fn prepare(self, dir: &Path) -> Outcome<()> {
+        match self {
+            Cache::Warm => Ok(()),
+            Cache::Cold => drop_from_cache(dir),
+        }
+    }
+}
+
+/// Takes the files of `dir` out of the page cache. What was not written yet stays there, so they are synced first.
+#[cfg(target_os = "linux")]
+fn drop_from_cache(dir: &Path) -> Outcome<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let file = File::open(entry.path())?;
+            file.sync_all()?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn drop_from_cache(_: &Path) -> Outcome<()> {
+    Err("files can be taken out of the page cache on Linux only".into())
+}
+
+/// Creates the file with so many bytes, and syncs it.
+pub fn write_durably(path: &Path, bytes: u64) -> std::io::Result<()> {
+    let piece = vec![0xA5; 1 << 20];
+    let mut file = File::create_new(path)?;
+    for _ in 0..bytes / piece.len() as u64 {
+        file.write_all(&piece)?;
+    }
+    file.sync_all()
 }
 
 /// Copies the files of a log. The copies are durable, so that nobody who syncs something later pays for them.

@@ -46,6 +46,8 @@ enum Internal {
     ChildAppend {
         /// The directory of the log.
         dir: PathBuf,
+        /// The size of its payloads.
+        payload_bytes: usize,
         /// In mode none instead of sync.
         #[arg(long)]
         no_sync: bool,
@@ -55,8 +57,9 @@ enum Internal {
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.command {
-        Some(Internal::ChildAppend { dir, no_sync }) => {
-            sections::recovery::child_append(dir, if *no_sync { SyncMode::None } else { SyncMode::Sync })
+        Some(Internal::ChildAppend { dir, payload_bytes, no_sync }) => {
+            let mode = if *no_sync { SyncMode::None } else { SyncMode::Sync };
+            sections::recovery::child_append(dir, *payload_bytes, mode)
         }
         None => run(&args),
     };

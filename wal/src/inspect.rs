@@ -264,7 +264,7 @@ pub fn survey_with_threads(
 ) -> Result<Survey> {
     let dir = LogDir::open(fs, dir.as_ref())?;
     let reach = match depth {
-        Depth::Tail => Reach::Tail(0),
+        Depth::Tail => Reach::UNPROVEN,
         Depth::Full => Reach::Full { threads },
     };
     let report = |bytes_done, bytes_total| progress(Progress { bytes_done, bytes_total });
@@ -557,12 +557,12 @@ pub fn statistics(fs: &dyn FileSystem, dir: impl AsRef<Path>) -> Result<Statisti
 
 /// The highest LSN below which something on disk proves that everything was synced.
 pub(crate) fn witness(dir: &LogDir) -> Result<Lsn> {
-    Ok(survey_dir(dir, Reach::Tail(0), &|_, _| {})?.witness)
+    Ok(survey_dir(dir, Reach::UNPROVEN, &|_, _| {})?.witness)
 }
 
 /// Tells the end of a log from damage.
 pub(crate) fn judge_end(dir: &LogDir) -> Result<LogEnd> {
-    let (raw, decision) = settled(dir, Reach::Tail(0), &|_, _| {})?;
+    let (raw, decision) = settled(dir, Reach::UNPROVEN, &|_, _| {})?;
     match decision {
         Decision::Create => {
             Err(Error::new(ErrorKind::NotFound, "read log", "there is no log in the directory").at_path(dir.path()))

@@ -87,7 +87,7 @@ impl Opener {
         self
     }
 
-    /// Calls `progress` now and then while the segments are read.
+    /// Calls `progress` now and then while the segments are read, from the thread that opens the log or from one that reads for it.
     #[must_use]
     pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Opener {
         self.progress = Box::new(progress);
@@ -117,7 +117,7 @@ impl Opener {
         .with_bugs(self.bugs);
         if !config.create && !dir.list()?.iter().any(|name| name == crate::segment::name::CONTROL) {
             // Not even the lock file is created where there is no log.
-            let survey = crate::recover::survey::survey(&dir, crate::recover::survey::Reach::Tail(0), &|_, _| {})?;
+            let survey = crate::recover::survey::survey(&dir, crate::recover::survey::Reach::UNPROVEN, &|_, _| {})?;
             return Err(match crate::recover::decide::decide(&survey) {
                 crate::recover::decide::Decision::Fail(error) => error.at_path(path),
                 _ => Error::new(ErrorKind::NotFound, "open log", "there is no log in the directory").at_path(path),

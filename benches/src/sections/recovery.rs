@@ -1,109 +1,201 @@
 //! Opening a log, after a clean close and after a kill, and surveying one.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use wal::fs::RealFileSystem;
-use wal::inspect::{Depth, Outcome as Found, survey};
-use wal::{Config, SyncMode, Wal};
+use wal::inspect::{Depth, Outcome as Found, survey_with_threads};
+use wal::{Config, RecoveryReport, SyncMode, Wal};
 
 use crate::bench::Bench;
-use crate::logs::{copy, fill, read_with_checksum, repeated, segments, timed};
+use crate::logs::{Cache, copy, fill, read_with_checksum, repeated, segments, write_durably};
 use crate::measure::{Outcome, Sample, Variant, interleaved};
 use crate::report::{BYTES, Section, THROUGHPUT, TIME, Table};
 
 const LOG_BYTES: u64 = 256 << 20;
+/// An open after a kill reads what is not proven to be durable and the last 64 MiB, and each one needs a copy of the log.
+const KILLED_BYTES: u64 = 128 << 20;
+const SIZES: [(usize, &str); 3] = [(64, "64 B"), (256, "256 B"), (4 << 10, "4 KiB")];
 
 /// Runs the section.
 pub fn run(bench: &Bench) -> Outcome<Section> {
-    let mut table = Table::new(
-        "recovery",
-        "opening and surveying a log of 256 MiB, files in the page cache",
-        "floor: reading as many bytes of the same files, with CRC32C in pieces of 256 KiB; MB is what was read",
-        &[TIME, BYTES, THROUGHPUT],
-    );
-    let dir = bench.scratch()?;
-    let log = Wal::open(dir.path(), Config::default())?;
-    fill(&log, 256, LOG_BYTES)?;
-    log.close()?;
-    clean(bench, dir.path(), &mut table)?;
-    for (mode, name) in [(SyncMode::Sync, "sync"), (SyncMode::None, "none")] {
-        killed(bench, mode, name, &mut table)?;
+    let logs = SIZES.iter().map(|&size| Closed::new(bench, size)).collect::<Outcome<Vec<Closed>>>()?;
+    let mut victims = Vec::new();
+    for size in SIZES {
+        victims.push(Victim::new(bench, size, SyncMode::Sync)?);
     }
-    surveyed(bench, dir.path(), "256 B", &mut table)?;
-    let dir = bench.scratch()?;
-    let log = Wal::open(dir.path(), Config::default())?;
-    fill(&log, 4 << 10, LOG_BYTES)?;
-    log.close()?;
-    surveyed(bench, dir.path(), "4 KiB", &mut table)?;
-    Ok(Section { tables: vec![table], ..Section::default() })
+    victims.push(Victim::new(bench, (256, "256 B"), SyncMode::None)?);
+    let mut tables = Vec::new();
+    for &cache in Cache::ALL {
+        let (name, title) = match cache {
+            Cache::Warm => (
+                "recovery",
+                "opening and surveying logs of 256 MiB, 128 MiB where their writer was killed, files in the page cache",
+            ),
+            Cache::Cold => ("recovery, cold", "the same, none of the files in the page cache"),
+        };
+        let note = "floor: reading as many bytes of the same files, with CRC32C in pieces of 256 KiB, by one thread; MB is what was read; \
+                    floor with writing: also writing and syncing as many segments of 16 MiB as the open does";
+        let mut table = Table::new(name, title, note, &[TIME, BYTES, THROUGHPUT]);
+        for log in &logs {
+            log.opened(bench, cache, &mut table)?;
+        }
+        for victim in &victims {
+            victim.opened(bench, cache, &mut table)?;
+        }
+        for log in &logs {
+            log.surveyed(bench, cache, &mut table)?;
+        }
+        tables.push(table);
+    }
+    Ok(Section { tables, ..Section::default() })
 }
 
-/// Measures `own` against reading what it read.
-fn against_reading<'a>(
-    bench: &'a Bench,
-    dir: &Path,
+/// Opens the log and closes it. Returns how long the open took and what it found.
+fn open(dir: &Path, cache: Cache) -> Outcome<(Duration, RecoveryReport)> {
+    cache.prepare(dir)?;
+    let start = Instant::now();
+    let log = Wal::open(dir, Config::default())?;
+    let time = start.elapsed();
+    let report = log.recovery_report().clone();
+    log.close()?;
+    Ok((time, report))
+}
+
+/// Reading the first `bytes` of the segments in `dir`, and then whatever `more` does.
+fn floor<'a>(
+    name: String,
+    length: Duration,
+    (dir, cache): (&'a Path, Cache),
     bytes: u64,
-    name: &str,
-    own: impl FnMut() -> Outcome<Sample> + 'a,
-    table: &mut Table,
-) -> Outcome<()> {
+    more: impl Fn() -> Outcome<()> + 'a,
+) -> Outcome<Variant<'a>> {
     let files = segments(dir)?;
-    // What was written with direct I/O is not in the page cache yet.
-    read_with_checksum(&files, bytes)?;
-    let read = || timed(bench.length / 4, || Ok((1, read_with_checksum(&files, bytes)?)));
-    let series = interleaved(
-        bench.rounds,
-        vec![Variant::new(format!("{name}: floor"), read), Variant::new(format!("{name}: wal"), own)],
-    )?;
+    Ok(Variant::new(name, move || {
+        repeated(length, || {
+            cache.prepare(dir)?;
+            let start = Instant::now();
+            let read = read_with_checksum(&files, bytes)?;
+            more()?;
+            Ok((start.elapsed(), 1, read))
+        })
+    }))
+}
+
+/// Runs the variants in turn and adds them to the table, each against the first one.
+fn against_first(bench: &Bench, variants: Vec<Variant<'_>>, table: &mut Table) -> Outcome<()> {
+    let series = interleaved(bench.rounds, variants)?;
     for each in &series {
         table.row(each, &series[0], Sample::throughput);
     }
     Ok(())
 }
 
-/// Opens the log, and returns how long that took and what was read.
-fn open(dir: &Path) -> Outcome<(Duration, u64, u64)> {
-    let start = Instant::now();
-    let log = Wal::open(dir, Config::default())?;
-    let time = start.elapsed();
-    let bytes = log.recovery_report().scanned_bytes;
-    log.close()?;
-    Ok((time, 1, bytes))
+/// A log that was closed.
+struct Closed {
+    dir: TempDir,
+    name: &'static str,
 }
 
-fn clean(bench: &Bench, dir: &Path, table: &mut Table) -> Outcome<()> {
-    let (_, _, bytes) = open(dir)?;
-    let own = || repeated(bench.length / 4, || open(dir));
-    against_reading(bench, dir, bytes, "open after close", own, table)
-}
-
-fn killed(bench: &Bench, mode: SyncMode, name: &str, table: &mut Table) -> Outcome<()> {
-    let victim = bench.scratch()?;
-    kill_a_writer(victim.path(), mode)?;
-    let open_copy = || {
+impl Closed {
+    fn new(bench: &Bench, (payload_bytes, name): (usize, &'static str)) -> Outcome<Closed> {
         let dir = bench.scratch()?;
-        copy(victim.path(), dir.path())?;
-        open(dir.path())
-    };
-    let (_, _, bytes) = open_copy()?;
-    // One open a round, as each needs a copy.
-    let own = || repeated(Duration::ZERO, open_copy);
-    against_reading(bench, victim.path(), bytes, &format!("open after kill, {name}"), own, table)
+        let log = Wal::open(dir.path(), Config::default())?;
+        fill(&log, payload_bytes, LOG_BYTES)?;
+        log.close()?;
+        Ok(Closed { dir, name })
+    }
+
+    fn opened(&self, bench: &Bench, cache: Cache, table: &mut Table) -> Outcome<()> {
+        let (dir, length) = (self.dir.path(), bench.length / 4);
+        let name = |what: &str| format!("open after close, {}: {what}", self.name);
+        let (_, report) = open(dir, cache)?;
+        let bytes = report.scanned_bytes;
+        let own = Variant::new(name("wal"), || {
+            repeated(length, || {
+                let (time, report) = open(dir, cache)?;
+                Ok((time, 1, report.scanned_bytes))
+            })
+        });
+        against_first(bench, vec![floor(name("floor"), length, (dir, cache), bytes, || Ok(()))?, own], table)
+    }
+
+    fn surveyed(&self, bench: &Bench, cache: Cache, table: &mut Table) -> Outcome<()> {
+        let (dir, length) = (self.dir.path(), bench.length / 4);
+        let name = |what: &str| format!("full survey, {}: {what}", self.name);
+        let look = |threads| -> Outcome<(Duration, u64, u64)> {
+            cache.prepare(dir)?;
+            let start = Instant::now();
+            let found = survey_with_threads(&RealFileSystem, dir, Depth::Full, threads, |_| {})?;
+            match found.outcome {
+                Found::Clean => Ok((start.elapsed(), found.records, found.scanned_bytes)),
+                other => Err(format!("a log that was closed cleanly was found to be {other:?}").into()),
+            }
+        };
+        let (_, _, bytes) = look(1)?;
+        let variants = vec![
+            floor(name("floor"), length, (dir, cache), bytes, || Ok(()))?,
+            Variant::new(name("wal"), || repeated(length, || look(1))),
+            Variant::new(name("wal, 2 threads"), || repeated(length, || look(2))),
+        ];
+        against_first(bench, variants, table)
+    }
 }
 
-fn surveyed(bench: &Bench, dir: &Path, name: &str, table: &mut Table) -> Outcome<()> {
-    let look = || -> Outcome<(u64, u64)> {
-        let found = survey(&RealFileSystem, dir, Depth::Full, |_| {})?;
-        match found.outcome {
-            Found::Clean => Ok((found.records, found.scanned_bytes)),
-            other => Err(format!("a log that was closed cleanly was found to be {other:?}").into()),
+/// A log whose process was killed while it was writing.
+struct Victim {
+    dir: TempDir,
+    name: String,
+}
+
+impl Victim {
+    fn new(bench: &Bench, (payload_bytes, name): (usize, &str), mode: SyncMode) -> Outcome<Victim> {
+        let dir = bench.scratch()?;
+        kill_a_writer(dir.path(), payload_bytes, mode)?;
+        let mode = if mode == SyncMode::None { "none" } else { "sync" };
+        Ok(Victim { dir, name: format!("{mode}, {name}") })
+    }
+
+    fn opened(&self, bench: &Bench, cache: Cache, table: &mut Table) -> Outcome<()> {
+        const SEGMENT_BYTES: u64 = 16 << 20;
+        let dir = self.dir.path();
+        let name = |what: &str| format!("open after kill, {}: {what}", self.name);
+        let open_copy = || -> Outcome<(Duration, RecoveryReport)> {
+            let scratch = bench.scratch()?;
+            copy(dir, scratch.path())?;
+            open(scratch.path(), cache)
+        };
+        let (_, report) = open_copy()?;
+        let (bytes, written) = (report.scanned_bytes, (report.segments_rewritten + 1) * SEGMENT_BYTES);
+        if cache == Cache::Warm {
+            // What was written with direct I/O is not in the page cache yet.
+            read_with_checksum(&segments(dir)?, bytes)?;
         }
-    };
-    let (_, bytes) = look()?;
-    against_reading(bench, dir, bytes, &format!("full survey, {name}"), || timed(bench.length / 4, look), table)
+        // Removed when all is measured, as that takes its time.
+        let (scratch, files) = (bench.scratch()?, Cell::new(0));
+        let write = || -> Outcome<()> {
+            for _ in 0..written / SEGMENT_BYTES {
+                files.set(files.get() + 1);
+                write_durably(&scratch.path().join(files.get().to_string()), SEGMENT_BYTES)?;
+            }
+            Ok(())
+        };
+        let once = Duration::ZERO;
+        let variants = vec![
+            floor(name("floor"), bench.length / 4, (dir, cache), bytes, || Ok(()))?,
+            floor(name("floor with writing"), once, (dir, cache), bytes, write)?,
+            // One open a round, as each needs a copy.
+            Variant::new(name("wal"), || {
+                let (time, report) = open_copy()?;
+                Ok(Sample::once(time, 1, report.scanned_bytes))
+            }),
+        ];
+        against_first(bench, variants, table)
+    }
 }
 
 /// A child process that does not outlive its handle.
@@ -118,9 +210,9 @@ impl Drop for Killed {
 }
 
 /// Has another process write a log, and kills it while it does.
-fn kill_a_writer(dir: &Path, mode: SyncMode) -> Outcome<()> {
+fn kill_a_writer(dir: &Path, payload_bytes: usize, mode: SyncMode) -> Outcome<()> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("child-append").arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.arg("child-append").arg(dir).arg(payload_bytes.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
     if mode == SyncMode::None {
         command.arg("--no-sync");
     }
@@ -136,18 +228,18 @@ fn kill_a_writer(dir: &Path, mode: SyncMode) -> Outcome<()> {
 }
 
 /// The child process: writes a log, says that it is ready, and goes on until it is killed.
-pub fn child_append(dir: &Path, mode: SyncMode) -> Outcome<()> {
+pub fn child_append(dir: &Path, payload_bytes: usize, mode: SyncMode) -> Outcome<()> {
     // If the parent is gone, so is its end of the pipe, and nobody would kill this process any more.
     std::thread::spawn(|| {
         drop(std::io::stdin().read(&mut [0]));
         std::process::exit(1);
     });
     let log = Wal::open(dir, Config::with_mode(mode))?;
-    fill(&log, 256, LOG_BYTES)?;
+    fill(&log, payload_bytes, KILLED_BYTES)?;
     println!("ready");
     std::io::stdout().flush()?;
     // As many again, should the parent be slow, and then no more, so that the disk does not fill up.
-    fill(&log, 256, LOG_BYTES)?;
+    fill(&log, payload_bytes, KILLED_BYTES)?;
     loop {
         std::thread::park();
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wal::fs::sim::{CrashPlan, SimFs};
-use wal::{Config, ErrorKind, FoundState, Lsn, SyncMode, Wal};
+use wal::{Background, Config, ErrorKind, FoundState, Lsn, Result, SyncMode, Wal};
 
 use crate::world::{ROOM, World, fill, kind, lazy_batch, lsns, modes, payload, payloads, records, small, small_with};
 
@@ -23,6 +23,7 @@ on_both_file_systems! {
     a_clean_reopen_reports_what_it_found,
     the_log_id_stays_the_same,
     the_progress_of_an_open_is_told,
+    segments_that_are_read_by_several_threads_are_found_as_by_one,
     damage_elsewhere_does_not_stop_a_quick_open_but_is_found_when_read,
 }
 
@@ -182,6 +183,44 @@ fn the_progress_of_an_open_is_told(world: &World) {
     });
     opener.open(&world.path).unwrap().close().unwrap();
     assert!(done.load(Ordering::SeqCst) > 0);
+}
+
+fn segments_that_are_read_by_several_threads_are_found_as_by_one(world: &World) {
+    // So much that several threads are worth it.
+    let config = |background| Config {
+        segment_bytes_max: 1 << 20,
+        verify_bytes_on_open: u64::MAX,
+        direct_io: false,
+        background,
+        ..Config::default()
+    };
+    let log = world.open(config(Background::Threads));
+    for number in 0..40 {
+        log.append(&payload(number, 300_000)).unwrap();
+    }
+    log.close().unwrap();
+    let open = |background| {
+        let told = Arc::new(AtomicU64::new(0));
+        let note = Arc::clone(&told);
+        let opener = Wal::opener(config(background)).file_system(Arc::clone(&world.fs)).on_progress(move |progress| {
+            assert!(note.swap(progress.bytes_done, Ordering::SeqCst) < progress.bytes_done, "never fewer than before");
+        });
+        let log = opener.open(&world.path)?;
+        let report = log.recovery_report().clone();
+        log.close().unwrap();
+        let done = told.load(Ordering::SeqCst);
+        Ok((done, report.segments, report.scanned_bytes, report.scanned_records, report.end_lsn, report.witness_lsn))
+    };
+    let found: Result<_> = open(Background::Inline);
+    let found = found.unwrap();
+    assert_eq!((found.1, found.3), (14, 40));
+    assert_eq!(open(Background::Threads).unwrap(), found);
+    // Of two damaged segments both name the first.
+    world.damage("0000000000000009.wal", 5000);
+    world.damage("0000000000000003.wal", 5000);
+    let error = open(Background::Inline).unwrap_err();
+    assert_eq!((error.kind(), error.segment()), (ErrorKind::Corruption, Some(3)));
+    assert_eq!(open(Background::Threads).unwrap_err().to_string(), error.to_string());
 }
 
 fn damage_elsewhere_does_not_stop_a_quick_open_but_is_found_when_read(world: &World) {

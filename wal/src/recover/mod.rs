@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Background, Config};
 use crate::control::{CleanEnd, Control};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
@@ -45,7 +45,8 @@ pub(crate) fn recover(
     progress: ProgressFn<'_>,
 ) -> Result<Recovered> {
     let started = Instant::now();
-    let survey = survey(dir, Reach::Tail(config.verify_bytes_on_open), progress)?;
+    let reach = Reach::Tail { verify_bytes: config.verify_bytes_on_open, threads: scan_threads(config) };
+    let survey = survey(dir, reach, progress)?;
     let decision = decide(&survey);
     let mut apply = Apply { dir, config, clock, survey, swept: Vec::new(), removed: 0, rewritten: 0 };
     let mut recovered = match decision {
@@ -67,6 +68,16 @@ pub(crate) fn recover(
     };
     crate::observe::opened(recovered.report.start_lsn, recovered.report.end_lsn, word);
     Ok(recovered)
+}
+
+/// How many threads may scan segments at the same time. A log without threads of its own has none for this either.
+fn scan_threads(config: &Config) -> usize {
+    /// By then the memory or the device is the limit.
+    const THREADS_MAX: usize = 4;
+    match config.background {
+        Background::Threads => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX)),
+        Background::Inline => 1,
+    }
 }
 
 /// Writes the replacement of the control file, to be committed.

@@ -1,7 +1,8 @@
 //! The first step of recovery: look at everything and change nothing. `specs/recovery.md` names the steps.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -19,10 +20,26 @@ use crate::segment::reader::{SegmentFile, SegmentReader};
 /// How much of a log a survey reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// The segments that are not proven durable, and at least this many bytes from the end.
-    Tail(u64),
-    /// Every segment, so many at the same time.
+    /// The segments that are not proven durable, and at least `verify_bytes` from the end; up to `threads` at the same time, if there is so
+    /// much to read that starting them is worth it.
+    Tail { verify_bytes: u64, threads: usize },
+    /// Every segment, up to `threads` at the same time.
     Full { threads: usize },
+}
+
+impl Reach {
+    /// What is not proven durable and no more, in the thread of the caller.
+    pub(crate) const UNPROVEN: Reach = Reach::Tail { verify_bytes: 0, threads: 1 };
+
+    /// How many threads are to scan so many bytes.
+    fn threads(self, bytes: u64) -> usize {
+        /// A thread takes as long to start as it takes to scan a fraction of this.
+        const BYTES_PER_THREAD: u64 = 4 << 20;
+        match self {
+            Reach::Tail { threads, .. } => threads.min((bytes / BYTES_PER_THREAD) as usize),
+            Reach::Full { threads } => threads,
+        }
+    }
 }
 
 /// The control file as it was found.
@@ -371,8 +388,7 @@ impl Survey {
         }
         let first = self.first_to_scan(reach);
         let total: u64 = self.walk.chain[first..].iter().map(|segment| segment.file_bytes).sum();
-        let threads = if let Reach::Full { threads } = reach { threads } else { 1 };
-        let scans = scan_segments(&self.walk.chain[first..], threads, &|done| progress(done, total))?;
+        let scans = scan_segments(&self.walk.chain[first..], reach.threads(total), &|done| progress(done, total))?;
         for (segment, scan) in self.walk.chain[first..].iter_mut().zip(scans) {
             self.witness = self.witness.max(scan.witness);
             self.scanned_bytes += scan.stop_lsn.distance_from(segment.header.base);
@@ -386,7 +402,7 @@ impl Survey {
     }
 
     fn first_to_scan(&self, reach: Reach) -> usize {
-        let Reach::Tail(verify_bytes) = reach else { return 0 };
+        let Reach::Tail { verify_bytes, .. } = reach else { return 0 };
         let chain = &self.walk.chain;
         // From the segment that holds the highest witness on, everything may be torn. The last one is always read.
         let proven =
@@ -424,17 +440,19 @@ impl Survey {
     }
 }
 
-/// Scans segments, up to `threads` of them at the same time; with one thread in the thread of the caller. `progress` is told how many bytes
-/// are done.
+/// Scans segments, up to `threads` of them at the same time, one of which is the caller's. `progress` is told how many bytes are done, never
+/// fewer than before.
 fn scan_segments(
     segments: &[ChainSegment],
     threads: usize,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Vec<Scan>> {
-    let done = AtomicU64::new(0);
+    let done = Mutex::new(0);
     let scan = |segment: &ChainSegment| {
         let scan = scan_segment(segment)?;
-        progress(done.fetch_add(segment.file_bytes, Ordering::Relaxed) + segment.file_bytes);
+        let mut done = done.lock();
+        *done += segment.file_bytes;
+        progress(*done);
         Ok(scan)
     };
     let threads = threads.min(segments.len());
@@ -442,21 +460,23 @@ fn scan_segments(
         return segments.iter().map(scan).collect();
     }
     let next = AtomicUsize::new(0);
-    let scans: Mutex<Vec<Option<Result<Scan>>>> = Mutex::new(segments.iter().map(|_| None).collect());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some((index, segment)) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    segments.get(index).map(|segment| (index, segment))
-                } {
-                    let found = scan(segment);
-                    scans.lock()[index] = Some(found);
-                }
-            });
+    let scans: Vec<OnceLock<Result<Scan>>> = segments.iter().map(|_| OnceLock::new()).collect();
+    let scan_some = || {
+        while let Some((segment, place)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            segments.get(index).zip(scans.get(index))
+        } {
+            place.get_or_init(|| scan(segment));
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // A thread that the system refuses is one fewer: the caller scans whatever nobody else does.
+            drop(std::thread::Builder::new().spawn_scoped(scope, scan_some));
+        }
+        scan_some();
     });
-    scans.into_inner().into_iter().map(|scan| scan.expect("every segment was scanned")).collect()
+    scans.into_iter().map(|scan| scan.into_inner().expect("every segment was scanned")).collect()
 }
 
 fn scan_segment(segment: &ChainSegment) -> Result<Scan> {
@@ -527,6 +547,8 @@ struct Beyond {
 /// Looks for valid frames at every possible position from `offset` (where `lsn` would be) to `file_bytes`.
 fn search(file: &LogFile, identity: Identity, mut lsn: Lsn, mut offset: u64, file_bytes: u64) -> Result<Beyond> {
     const CHUNK: usize = 1 << 20;
+    /// Unused space is zeros, and passed over in steps of this.
+    const BLOCK: usize = 512;
     let mut beyond = Beyond { valid: 0, witness: Lsn::ZERO };
     let rest = file_bytes.saturating_sub(offset).min((CHUNK + FRAME_HEADER_BYTES) as u64);
     let mut chunk = vec![0; rest as usize];
@@ -538,6 +560,11 @@ fn search(file: &LogFile, identity: Identity, mut lsn: Lsn, mut offset: u64, fil
         }
         let mut at = 0;
         while at + FRAME_HEADER_BYTES <= read && at < CHUNK {
+            if at.is_multiple_of(BLOCK) && are_zeros(&chunk[at..read.min(at + BLOCK + FRAME_HEADER_BYTES)]) {
+                // No header begins in the first block of them, as no header is without its marker.
+                at += BLOCK;
+                continue;
+            }
             let here = lsn.advance(at as u64);
             let step = match decode_header(&chunk[at..], identity, here) {
                 Some(header) if offset + at as u64 + header.frame_bytes() <= file_bytes => {
@@ -563,9 +590,36 @@ fn search(file: &LogFile, identity: Identity, mut lsn: Lsn, mut offset: u64, fil
     Ok(beyond)
 }
 
+/// Without an early end, so that the widest instructions there are can be used.
+fn are_zeros(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |all, byte| all | byte) == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "sim")]
+    #[test]
+    fn a_frame_behind_zeros_is_found_wherever_it_begins() {
+        use crate::record::padding_header;
+
+        let fs = crate::fs::sim::SimFs::new(7);
+        crate::fs::durable::create_dir_durable(&fs, std::path::Path::new("/log")).unwrap();
+        let dir = LogDir::open(&fs, std::path::Path::new("/log")).unwrap();
+        let identity = Identity::new(crate::record::LogId([1; 16]), 1, 1);
+        let at = |offset: u64| Lsn::FIRST.advance(offset);
+        for offset in (0..1600).step_by(FRAME_ALIGN) {
+            let frame = padding_header(identity, at(offset), at(8), FRAME_HEADER_BYTES as u64);
+            // With nothing behind it, and with more zeros.
+            for bytes in [offset + FRAME_HEADER_BYTES as u64, 4096] {
+                let fill = |file: &LogFile| file.write_zeros(0, bytes).and_then(|()| file.write_at(&frame, offset));
+                let file = dir.create_filled("a", fill).unwrap();
+                let beyond = search(&file, identity, Lsn::FIRST, 0, bytes).unwrap();
+                assert_eq!(beyond.witness, at(8), "at {offset} of {bytes}");
+            }
+        }
+    }
 
     #[test]
     fn a_number_that_a_listing_missed_is_looked_for_and_a_wide_gap_is_not_filled() {
