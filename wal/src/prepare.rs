@@ -13,9 +13,9 @@ use crate::segment::name;
 use crate::segment::writer::ReadySegment;
 use crate::sync::Mutex;
 
-/// What is written at once where direct I/O fills a segment. Half of it delays an append less and twice as many; beyond it the whole takes
-/// hardly less time.
-const FILL_BYTES: u64 = 256 << 10;
+/// What is written at once where direct I/O fills a segment. Half of it delays an append less and twice as many, twice of it makes the rare slow
+/// appends slower.
+const FILL_BYTES: u64 = 128 << 10;
 
 /// How the next step of filling a segment is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -300,20 +300,31 @@ fn a_removed_segment_that_has_another_name_keeps_its_bytes(world: &World) {
     }
 }
 
+/// The paths of the files that a truncation shrank to nothing, and all that it did.
+fn freed_by(world: &World, truncate: impl FnOnce()) -> (Vec<Event>, Vec<Event>) {
+    world.sim().record_trace(true);
+    truncate();
+    let trace = world.sim().take_trace();
+    world.sim().record_trace(false);
+    let is_freed = |event: &&Event| event.operation == Operation::SetLen && event.length == 0;
+    (trace.iter().filter(is_freed).cloned().collect(), trace)
+}
+
 #[test]
-fn the_space_of_removed_segments_is_given_back_once_that_is_durable() {
+fn the_space_of_removed_and_replaced_segments_is_given_back_once_that_is_durable() {
     let world = World::simulated();
     let log = world.open(Config { recycle_segments_max: 0, ..small() });
     let lsns_before = fill(&log, 60);
-    world.sim().record_trace(true);
-    let done = log.truncate_before(lsns_before[50]).unwrap();
-    let trace = world.sim().take_trace();
-    let freed: Vec<_> =
-        trace.iter().filter(|event| event.operation == Operation::SetLen && event.length == 0).collect();
-    assert_eq!(freed.len(), done.segments_removed as usize, "all of them");
-    let removed = |event: &&Event| matches!(event.operation, Operation::Remove | Operation::Rename);
+    let mut removed = 0;
+    let (freed, trace) = freed_by(&world, || {
+        let done = log.truncate_before(lsns_before[50]).unwrap();
+        assert_eq!(done.boundary, Boundary::Rewritten);
+        removed = done.segments_removed as usize;
+    });
+    assert_eq!(freed.len(), removed + 1, "all of them");
+    let loses_names = |event: &&Event| matches!(event.operation, Operation::Remove | Operation::Rename);
     for event in freed {
-        let gone = trace.iter().filter(removed).rfind(|other| {
+        let gone = trace.iter().filter(loses_names).rfind(|other| {
             other.call < event.call
                 && (other.path == event.path
                     || other.target.as_ref().is_some_and(|target| event.path.ends_with(target.as_str())))
@@ -323,5 +334,32 @@ fn the_space_of_removed_segments_is_given_back_once_that_is_durable() {
             trace.iter().any(|other| other.operation == Operation::SyncDir && (gone..event.call).contains(&other.call));
         assert!(synced, "{} lost its bytes before it lost its name durably", event.path);
     }
+    log.close().unwrap();
+}
+
+#[test]
+fn a_segment_that_somebody_reads_keeps_its_bytes_until_he_is_done() {
+    let world = World::simulated();
+    let log = world.open(Config { recycle_segments_max: 0, ..small() });
+    let lsns_before = fill(&log, 60);
+    let mut last = log.reader(lsns_before[50]).unwrap();
+    last.next_record().unwrap().unwrap();
+    let mut kept = world.log_reader().reader(lsns_before[50]).unwrap();
+    let mut truncated = world.log_reader().reader(Lsn::ZERO).unwrap();
+    let boundary = kept.next_record().unwrap().unwrap().segment;
+    let first = truncated.next_record().unwrap().unwrap().segment;
+    assert!(first + 1 < boundary);
+    let name_of = |segment: u64| format!("{segment:016x}.wal");
+    let (freed, _) = freed_by(&world, || {
+        assert_eq!(log.truncate_before(lsns_before[50]).unwrap().boundary, Boundary::Rewritten);
+    });
+    let is_freed = |freed: &[Event], segment| freed.iter().any(|event| event.path.ends_with(&name_of(segment)));
+    assert!(is_freed(&freed, first + 1), "nobody reads it: {freed:?}");
+    assert!(!is_freed(&freed, first) && !is_freed(&freed, boundary), "somebody does: {freed:?}");
+    let rest: Vec<Lsn> = kept.map(|record| record.unwrap().lsn).collect();
+    assert_eq!(rest, lsns_before[51..]);
+    drop(last);
+    // Both readers of the files are done by now with what they had open, or are told.
+    assert_eq!(truncated.find_map(Result::err).map(|error| error.kind()), Some(ErrorKind::Truncated));
     log.close().unwrap();
 }

@@ -262,7 +262,7 @@ fn a_preparation_that_fails_while_the_log_is_closed_leaves_no_mark_of_a_clean_cl
     assert!(!found.control.expect("a control file").is_closed);
 }
 
-/// Settings with which a segment is filled past the page cache in four steps.
+/// Settings with which a segment is filled past the page cache in eight steps.
 fn filled_in_steps() -> Config {
     Config { background: Background::Threads, segment_bytes_max: 1 << 20, ..setup(SYNC, NO_RECYCLING).config }
 }
@@ -317,7 +317,7 @@ fn a_segment_that_is_filled_in_steps_has_its_blocks_written_to_the_end() {
         log.append(&vec![1; 500 << 10]).expect("an append");
     }
     let written = *written.lock().expect("nobody panics with it");
-    assert_eq!(written, 4, "each step writes a quarter");
+    assert_eq!(written, 8, "each step writes an eighth");
 }
 
 #[test]

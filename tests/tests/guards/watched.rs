@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use wal::fs::sim::SimFs;
 use wal::fs::{Directory, File, FileSystem, LockGuard, OpenMode};
-use wal::{AppendOptions, Background, Clock, Config, Durability, ErrorKind, Lsn, SystemClock, Wal};
+use wal::{AppendOptions, Background, Boundary, Clock, Config, Durability, ErrorKind, Lsn, SystemClock, Wal};
 use wal_tests::recovery::DIR;
 use wal_tests::watchdog::Watchdog;
 
@@ -32,6 +32,8 @@ struct Seen {
     open: BTreeMap<String, u32>,
     /// Names whose file was replaced since the directory was synced last.
     replaced: Vec<String>,
+    /// Names of files of which something was read before the advice to read no further.
+    read_ahead: Vec<String>,
     /// All names that were replaced durably while their old file was open, and all where it was not.
     held: Vec<String>,
     let_go: Vec<String>,
@@ -67,6 +69,7 @@ struct Watched<T>(T, Arc<Watch>);
 struct WatchedFile {
     file: Arc<dyn File>,
     name: String,
+    is_advised: AtomicBool,
     watch: Arc<Watch>,
 }
 
@@ -88,7 +91,12 @@ impl Directory for Watched<Arc<dyn Directory>> {
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = self.0.open(name, mode)?;
         *self.1.seen.lock().expect("nobody panics with it").open.entry(name.to_owned()).or_default() += 1;
-        Ok(Arc::new(WatchedFile { file, name: name.to_owned(), watch: Arc::clone(&self.1) }))
+        Ok(Arc::new(WatchedFile {
+            file,
+            name: name.to_owned(),
+            is_advised: AtomicBool::new(false),
+            watch: Arc::clone(&self.1),
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -130,7 +138,15 @@ impl File for WatchedFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        if !self.is_advised.load(Ordering::SeqCst) {
+            self.watch.seen.lock().expect("nobody panics with it").read_ahead.push(self.name.clone());
+        }
         self.file.read_at(buf, offset)
+    }
+
+    fn read_no_further(&self) -> io::Result<()> {
+        self.is_advised.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
@@ -180,6 +196,21 @@ fn a_file_that_is_replaced_is_held_open_until_that_is_durable() {
     for name in ["control", "0000000000000001.wal"] {
         assert!(seen.held.iter().any(|held| held == name), "{name} was not replaced: {:?}", seen.held);
     }
+}
+
+#[test]
+fn a_truncation_beside_appends_has_nothing_read_ahead() {
+    // Where the first read of a file is read ahead of, Linux goes on reading ahead, whatever advice follows.
+    let (fs, watch) = (SimFs::new(1), Arc::<Watch>::default());
+    let config = Config { background: Background::Threads, ..setup(SYNC, 0).config };
+    let log = open_with(&fs, &watch, config).expect("a new log");
+    let lsns: Vec<Lsn> = (0..4).map(|_| log.append(&[1; 1500]).expect("an append")).collect();
+    watch.seen.lock().expect("nobody panics with it").read_ahead.clear();
+    let done = log.truncate_before(lsns[1]).expect("a truncation");
+    assert_eq!(done.boundary, Boundary::Rewritten);
+    let read_ahead = watch.seen.lock().expect("nobody panics with it").read_ahead.clone();
+    assert_eq!(read_ahead, Vec::<String>::new());
+    log.close().expect("a clean close");
 }
 
 #[test]

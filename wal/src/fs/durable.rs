@@ -76,6 +76,18 @@ pub fn create_dir_durable(fs: &dyn FileSystem, path: &Path) -> Result<()> {
     directory.sync().map_err(|error| Error::io("sync directory", parent, error))
 }
 
+/// Whether a file that was just opened for reading under this name is one to be read. The space of a segment that left the log or was replaced is
+/// given back in steps, once it has no name and by one who has the exclusive lock on it, so that nobody reads it.
+fn stays_as_it_is(name: &str, file: &dyn File) -> bool {
+    if !matches!(name::parse(name), FileName::Segment(_)) {
+        return true;
+    }
+    // Before the name is looked at: from here on nobody gets the exclusive lock. Where locks are refused, nobody gets that one either, and what
+    // somebody else's lock on a file that has its name is for does not matter.
+    file.try_lock_shared().ok();
+    file.has_name().unwrap_or(true)
+}
+
 fn parent_of(path: &Path) -> Option<&Path> {
     path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
@@ -145,8 +157,13 @@ impl LogDir {
     }
 
     pub(crate) fn try_open_file(&self, name: &str, mode: OpenMode) -> io::Result<LogFile> {
-        let file = self.directory.open(name, mode)?;
-        Ok(LogFile { file, path: Arc::new(self.path_of(name)), bugs: self.bugs })
+        loop {
+            let file = self.directory.open(name, mode)?;
+            if mode != OpenMode::Read || stays_as_it_is(name, &*file) {
+                return Ok(LogFile { file, path: Arc::new(self.path_of(name)), bugs: self.bugs });
+            }
+            // It lost its name between the two calls, and the name leads elsewhere by now or nowhere.
+        }
     }
 
     pub(crate) fn lock(&self) -> Result<Option<Box<dyn LockGuard>>> {
@@ -329,6 +346,12 @@ impl LogFile {
     /// Sets the size; growing reads as zeros.
     pub fn set_len(&self, len: u64) -> Result<()> {
         self.file.set_len(len).map_err(|error| Error::io("set size of", self.path(), error))
+    }
+
+    /// Takes the exclusive advisory lock on the file, until the last handle from this opening is closed. `false` if somebody reads the file, or
+    /// nobody knows.
+    pub(crate) fn try_lock_exclusive(&self) -> Result<bool> {
+        self.file.try_lock_exclusive().map_err(|error| Error::io("lock", self.path(), error))
     }
 
     /// Whether a name leads to the file.

@@ -93,6 +93,19 @@ pub trait File: Debug + Send + Sync + 'static {
     /// Sets the size; growing reads as zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Takes a shared advisory lock on the file, until the handle is closed: who reads a segment says so. `false` if somebody has the exclusive
+    /// one; nobody ever waits for either. A file system that offers no such locks says `true` here and `false` there.
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Takes the exclusive advisory lock on the file, until the handle is closed. `false` if another handle has it or a shared one, or nobody
+    /// knows. Only who has it may change a file that others may have opened; a file system that does not offer it loses only that the
+    /// space of such files is given back in steps.
+    fn try_lock_exclusive(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Whether a name leads to the file: one that it was given outside of the log counts too. True where nobody knows. The space of a file
     /// without a name is given back in steps; a file system that does not say loses only that.
     fn has_name(&self) -> io::Result<bool> {

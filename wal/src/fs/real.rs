@@ -46,6 +46,14 @@ impl File for RealFile {
         self.0.set_len(len)
     }
 
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        platform::try_lock_shared(&self.0)
+    }
+
+    fn try_lock_exclusive(&self) -> io::Result<bool> {
+        platform::try_lock_exclusive(&self.0)
+    }
+
     fn has_name(&self) -> io::Result<bool> {
         platform::has_name(&self.0)
     }
@@ -178,6 +186,22 @@ mod platform {
         Ok(rustix::io::pwrite(file, buf, offset)?)
     }
 
+    pub(super) fn try_lock_shared(file: &fs::File) -> io::Result<bool> {
+        is_locked(file.try_lock_shared())
+    }
+
+    pub(super) fn try_lock_exclusive(file: &fs::File) -> io::Result<bool> {
+        is_locked(file.try_lock())
+    }
+
+    fn is_locked(tried: Result<(), fs::TryLockError>) -> io::Result<bool> {
+        match tried {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     pub(super) fn has_name(file: &fs::File) -> io::Result<bool> {
         Ok(file.metadata()?.nlink() > 0)
     }
@@ -280,6 +304,15 @@ mod platform {
 
     pub(super) fn read_at(file: &fs::File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         file.seek_read(buf, offset)
+    }
+
+    // Locks on files keep others from reading and writing there.
+    pub(super) fn try_lock_shared(_file: &fs::File) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    pub(super) fn try_lock_exclusive(_file: &fs::File) -> io::Result<bool> {
+        Ok(false)
     }
 
     pub(super) fn has_name(_file: &fs::File) -> io::Result<bool> {

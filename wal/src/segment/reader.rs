@@ -28,7 +28,16 @@ pub(crate) struct SegmentFile {
 impl SegmentFile {
     /// Opens a segment and reads its header; `None` if there is no such file.
     pub(crate) fn open(dir: &LogDir, number: u64) -> Result<Option<SegmentFile>> {
+        SegmentFile::open_for(dir, number, Haste::Full)
+    }
+
+    /// As [`SegmentFile::open`], for reading in the given haste. The header is the first thing that is read, and if Linux reads ahead of that
+    /// it goes on doing so, whatever it is told later.
+    pub(crate) fn open_for(dir: &LogDir, number: u64, haste: Haste) -> Result<Option<SegmentFile>> {
         let Some(file) = dir.find_file(&name::segment(number), OpenMode::Read)? else { return Ok(None) };
+        if haste == Haste::Gentle {
+            file.read_no_further()?;
+        }
         let file_bytes = file.len()?;
         let mut block = [0; HEADER_BYTES as usize];
         let read = file.read_at(&mut block, 0)?;

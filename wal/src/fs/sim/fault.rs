@@ -53,6 +53,8 @@ pub enum Operation {
     SyncDir,
     /// [`Directory::try_lock`](crate::fs::Directory::try_lock)
     TryLock,
+    /// [`File::try_lock_shared`](crate::fs::File::try_lock_shared), [`File::try_lock_exclusive`](crate::fs::File::try_lock_exclusive)
+    LockFile,
     /// [`File::len`](crate::fs::File::len), [`File::has_name`](crate::fs::File::has_name)
     Len,
     /// [`File::read_at`](crate::fs::File::read_at)
@@ -75,7 +77,15 @@ impl Operation {
 
     /// Whether a crash after the call can end differently from a crash before it.
     pub(super) fn has_effect(self) -> bool {
-        !matches!(self, Operation::OpenDir | Operation::List | Operation::Open | Operation::Len | Operation::Read)
+        !matches!(
+            self,
+            Operation::OpenDir
+                | Operation::List
+                | Operation::Open
+                | Operation::LockFile
+                | Operation::Len
+                | Operation::Read
+        )
     }
 }
 
@@ -91,6 +101,7 @@ impl fmt::Display for Operation {
             Operation::Remove => "remove",
             Operation::SyncDir => "sync_dir",
             Operation::TryLock => "try_lock",
+            Operation::LockFile => "lock_file",
             Operation::Len => "len",
             Operation::Read => "read",
             Operation::Write => "write",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::fault::{Call, Operation, errno, os};
 use super::names::{DirId, InodeId};
-use super::state::Shared;
+use super::state::{FileLock, Shared};
 use crate::fs::{Directory, File, LockGuard, OpenMode};
 
 #[derive(Debug)]
@@ -108,6 +108,13 @@ impl SimFile {
         Call { operation, dir: &self.dir, name: &self.name, target: None, offset, length, changes, direct }
     }
 
+    fn lock(&self, lock: FileLock) -> io::Result<bool> {
+        self.shared.call(&self.call(Operation::LockFile, 0, 0), |state, _| {
+            let is_locked = state.lock_file(self.inode, self.descriptor, lock);
+            Ok((is_locked, u64::from(is_locked)))
+        })
+    }
+
     fn sync(&self, operation: Operation) -> io::Result<()> {
         self.shared.call(&self.call(operation, 0, 0), |state, effect| {
             Ok((state.sync_file(self.inode, self.descriptor, effect)?, 0))
@@ -141,6 +148,14 @@ impl File for SimFile {
             let count = state.write(self.inode, buf, offset, self.mode, effect)?;
             Ok((count, count as u64))
         })
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        self.lock(FileLock::Shared)
+    }
+
+    fn try_lock_exclusive(&self) -> io::Result<bool> {
+        self.lock(FileLock::Exclusive)
     }
 
     fn has_name(&self) -> io::Result<bool> {

@@ -34,10 +34,18 @@ pub(super) fn is_simulated_crash(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<SimulatedCrash>())
 }
 
+/// An advisory lock on an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileLock {
+    Shared,
+    Exclusive,
+}
+
 /// An open file.
 #[derive(Debug)]
 struct Descriptor {
     inode: InodeId,
+    lock: Option<FileLock>,
     /// The error of a sync that somebody else called and that this descriptor has not heard of.
     error: Option<i32>,
 }
@@ -155,7 +163,7 @@ impl State {
         }
         let descriptor = self.process.next_descriptor;
         self.process.next_descriptor += 1;
-        self.process.descriptors.insert(descriptor, Descriptor { inode, error: None });
+        self.process.descriptors.insert(descriptor, Descriptor { inode, lock: None, error: None });
         Ok((inode, descriptor))
     }
 
@@ -186,6 +194,19 @@ impl State {
 
     pub(super) fn unlock(&mut self, inode: InodeId) {
         self.process.locks.remove(&inode);
+    }
+
+    /// Locks an open file, unless a lock that another descriptor has on it forbids that.
+    pub(super) fn lock_file(&mut self, inode: InodeId, descriptor: u64, lock: FileLock) -> bool {
+        let forbids = |id: u64, other: &Descriptor| {
+            let excludes = |held| lock == FileLock::Exclusive || held == FileLock::Exclusive;
+            id != descriptor && other.inode == inode && other.lock.is_some_and(excludes)
+        };
+        let is_free = !self.process.descriptors.iter().any(|(id, other)| forbids(*id, other));
+        if is_free && let Some(open) = self.process.descriptors.get_mut(&descriptor) {
+            open.lock = Some(lock);
+        }
+        is_free
     }
 
     /// The blocks of all files that have a name or are open.
