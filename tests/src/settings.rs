@@ -114,10 +114,44 @@ pub fn states_per_point(usual: u64) -> u64 {
     number_from_environment("WAL_TEST_STATES").unwrap_or(deep)
 }
 
-/// The seeds of a random test: `usual` many, twenty times as many in the long form, or the one in `WAL_TEST_SEED`.
+/// The seeds of a random test: `usual` many, twenty times as many in the long form, or the one in `WAL_TEST_SEED`; of them the share that is asked for.
 pub fn seeds(usual: u64) -> Vec<u64> {
     match number_from_environment("WAL_TEST_SEED") {
         Some(seed) => vec![seed],
-        None => (0..if is_deep() { usual * 20 } else { usual }).collect(),
+        None => share((0..if is_deep() { usual * 20 } else { usual }).collect()),
+    }
+}
+
+/// The share of a long run that is asked for: with `WAL_TEST_SHARE=3/20` every twentieth item, from the third on, so that twenty runs come to all
+/// of them. Without it all items.
+///
+/// # Panics
+///
+/// If the variable says something else.
+pub fn share<T>(items: Vec<T>) -> Vec<T> {
+    let Ok(text) = std::env::var("WAL_TEST_SHARE") else { return items };
+    let Some((number, count)) = parse_share(&text) else {
+        panic!("WAL_TEST_SHARE is {text:?}, it must be like 3/20");
+    };
+    items.into_iter().skip(number - 1).step_by(count).collect()
+}
+
+fn parse_share(text: &str) -> Option<(usize, usize)> {
+    let (number, count) = text.split_once('/')?;
+    let (number, count) = (number.parse().ok()?, count.parse().ok()?);
+    (1..=count).contains(&number).then_some((number, count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_number_of_a_count() {
+        assert_eq!(parse_share("3/20"), Some((3, 20)));
+        assert_eq!(parse_share("1/1"), Some((1, 1)));
+        for wrong in ["", "3", "0/4", "5/4", "a/4", "1/0"] {
+            assert_eq!(parse_share(wrong), None, "{wrong}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use wal::fs::sim::SimFs;
 use wal::inspect::{Depth, Outcome, survey};
 use wal::{Background, Config, Error, ErrorKind, LogReader, Lsn, ManualClock, Record, SyncMode, Wal};
-use wal_tests::settings::is_deep;
+use wal_tests::settings::{is_deep, share};
 use wal_tests::workers;
 
 const DIR: &str = "/log";
@@ -137,7 +137,7 @@ fn bits(fs: &SimFs) -> Vec<(String, u64, u8)> {
         let is_chosen = |bit: &u64| is_deep() || fields[&name].contains(&(bit / 8)) || bit.is_multiple_of(BIT_STRIDE);
         chosen.extend((0..bytes * 8).filter(is_chosen).map(|bit| (name.clone(), bit / 8, (bit % 8) as u8)));
     }
-    chosen
+    share(chosen)
 }
 
 /// Every length that is shorter than the file, or those inside of fields and every so many of the others, and one byte less in any case.
@@ -150,7 +150,7 @@ fn lengths(fs: &SimFs) -> Vec<(String, u64)> {
         let is_chosen = |length: &u64| is_deep() || is_special(*length) || length.is_multiple_of(LENGTH_STRIDE);
         chosen.extend((0..bytes).filter(is_chosen).map(|length| (name.clone(), length)));
     }
-    chosen
+    share(chosen)
 }
 
 /// Does `check` with each item, on all cores, and tells what failed.

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use wal_tests::explore::{Count, Explorer, Limits};
 use wal_tests::run::Op;
-use wal_tests::settings::{MODES, Setup, is_deep, states_per_point};
+use wal_tests::settings::{MODES, Setup, is_deep, share, states_per_point};
 use wal_tests::workers;
 
 /// Twelve kinds. Each truncation and cut chooses among what the operations before it have written.
@@ -50,13 +50,14 @@ fn sequences(length: usize) -> Vec<Vec<Op>> {
 /// Explores the last operation of each sequence: what comes before is the end of a shorter one.
 fn explore_all(mode: usize) {
     let length_max = if is_deep() { 4 } else { 3 };
-    let runs: Vec<(u64, Vec<Op>)> = (0..)
+    let all: Vec<(u64, Vec<Op>)> = (0..)
         .zip(
             (1..=length_max)
                 .flat_map(sequences)
                 .flat_map(|ops| PREAMBLES.map(|preamble| [preamble, ops.as_slice()].concat())),
         )
         .collect();
+    let runs = share(all);
     for variant in VARIANTS {
         let nested = Limits { nested_percent: NESTED_PERCENT, depth: 1, ..Limits::exhaustive(OUTCOMES_MAX) };
         let limits = Limits { outcomes_max: states_per_point(OUTCOMES_MAX), ..nested };

@@ -11,7 +11,7 @@ use wal_tests::faulty::{CallSite, Planned, effects, run_with_faults, sites_of, w
 use wal_tests::oracle::{Allowed, Death};
 use wal_tests::recovery::{Memory, check_recovery};
 use wal_tests::run::{Op, Run};
-use wal_tests::settings::{MODES, Setup, is_deep};
+use wal_tests::settings::{MODES, Setup, is_deep, share};
 use wal_tests::workers;
 
 const WORKLOADS: [&[Op]; 3] = [
@@ -125,7 +125,7 @@ fn fail_every_call(mode: usize, failure: SyncFailure, variant: u64) {
         setup.sim.sync_failure = failure;
         let memory = Memory::default();
         let sites = sites_of(&setup, ops, &[]).unwrap_or_else(|why| panic!("{ops:?}: {why}"));
-        let faults = single_faults(&sites, setup.config.direct_io);
+        let faults = share(single_faults(&sites, setup.config.direct_io));
         let label = |fault: &Planned| format!("workload {index}, {fault}");
         workers::for_each(&faults, label, |fault| {
             results.note(run_with_faults(&setup, ops, &[*fault], &memory), || label(fault));
@@ -147,6 +147,7 @@ fn fail_every_two_calls(mode: usize, failure: SyncFailure, variant: u64) {
         .iter()
         .flat_map(|site| effects_of(site).into_iter().map(|effect| Planned { site: *site, effect }))
         .collect();
+    let firsts = share(firsts);
     let memory = Memory::default();
     workers::for_each(&firsts, Planned::to_string, |first| {
         let later = match sites_of(&setup, &REFERENCE, &[*first]) {

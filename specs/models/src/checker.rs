@@ -1,8 +1,9 @@
 //! Visits every state of a model, breadth first.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::Hash;
+use std::rc::Rc;
 
 /// A protocol as states and steps.
 pub trait Model {
@@ -68,24 +69,25 @@ impl fmt::Display for Report {
 ///
 /// If the model has more than ten million states: then it is no model.
 pub fn check<M: Model>(model: &M) -> Report {
-    let mut seen: HashMap<M::State, usize> = HashMap::new();
-    let mut states: Vec<Visited<M::State>> = vec![(model.start(), None, 0)];
-    seen.insert(model.start(), 0);
+    let start = Rc::new(model.start());
+    let mut seen: HashSet<Rc<M::State>> = HashSet::from([Rc::clone(&start)]);
+    let mut states: Vec<Visited<M::State>> = vec![Visited { state: start, from: 0, step: 0, distance: 0 }];
     let (mut at, mut steps, mut depth) = (0, 0, 0);
     while at < states.len() {
-        let (state, _, distance) = states[at].clone();
+        let Visited { ref state, distance, .. } = states[at];
         depth = depth.max(distance);
-        let next = model.steps(&state);
-        let hangs = (next.is_empty() && !model.may_rest(&state)).then(|| "somebody waits for ever".to_owned());
-        if let Some(broken) = model.broken(&state).or(hangs) {
-            let counterexample = Some(trace(&states, at, broken));
+        let next = model.steps(state);
+        let hangs = (next.is_empty() && !model.may_rest(state)).then(|| "somebody waits for ever".to_owned());
+        if let Some(broken) = model.broken(state).or(hangs) {
+            let counterexample = Some(trace(model, &states, at, broken));
             return Report { states: seen.len(), steps, depth, counterexample };
         }
-        for (label, state) in next {
+        for (step, (_, state)) in next.into_iter().enumerate() {
             steps += 1;
-            if !seen.contains_key(&state) {
-                seen.insert(state.clone(), states.len());
-                states.push((state, Some((at, label)), distance + 1));
+            if !seen.contains(&state) {
+                let state = Rc::new(state);
+                seen.insert(Rc::clone(&state));
+                states.push(Visited { state, from: at, step, distance: distance + 1 });
             }
         }
         assert!(states.len() <= 10_000_000, "the model has too many states");
@@ -94,18 +96,24 @@ pub fn check<M: Model>(model: &M) -> Report {
     Report { states: seen.len(), steps, depth, counterexample: None }
 }
 
-/// A state, from which one it was reached first and how, and its distance from the start.
-type Visited<S> = (S, Option<(usize, String)>, usize);
+/// A state, from which one and by which of its steps it was reached first, and its distance from the start.
+struct Visited<S> {
+    state: Rc<S>,
+    from: usize,
+    step: usize,
+    distance: usize,
+}
 
-fn trace<S: fmt::Debug>(states: &[Visited<S>], end: usize, broken: String) -> Counterexample {
+fn trace<M: Model>(model: &M, states: &[Visited<M::State>], end: usize, broken: String) -> Counterexample {
     let mut steps = Vec::new();
     let mut at = end;
-    while let Some((before, label)) = &states[at].1 {
-        steps.push(label.clone());
-        at = *before;
+    while at > 0 {
+        let Visited { from, step, .. } = states[at];
+        steps.push(model.steps(&states[from].state).swap_remove(step).0);
+        at = from;
     }
     steps.reverse();
-    Counterexample { broken, steps, state: format!("{:?}", states[end].0) }
+    Counterexample { broken, steps, state: format!("{:?}", states[end].state) }
 }
 
 /// The model keeps every promise; prints what was visited.

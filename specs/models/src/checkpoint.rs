@@ -30,6 +30,12 @@ pub enum Bug {
     RedoPointTakenLate,
     /// A torn page is restored from an image of before the redo point that the checkpoint took.
     ImageBeforeRedoPoint,
+    /// A page is written when its changes are durable, although its image, which was logged ahead, is not.
+    ImageAheadNotDurable,
+    /// The redo point is taken anew after the images were logged ahead and the pages written, and the dirty pages are not listed anew.
+    ListedOnlyAhead,
+    /// An image that was logged ahead serves a page that is written after the second redo point.
+    ImageAheadOutlivesRedoPoint,
 }
 
 /// The model.
@@ -39,6 +45,8 @@ pub struct Checkpoint {
     pub changes: u8,
     /// How many checkpoints there are at most.
     pub checkpoints: u8,
+    /// Whether they may spare nobody, as those at the end of a recovery and at a close do.
+    pub is_alone: bool,
     /// What is wrong with it.
     pub bug: Option<Bug>,
 }
@@ -102,6 +110,18 @@ pub enum Phase {
     Idle,
     /// The list of dirty pages was taken too early, the redo point is still to be taken.
     Listed {
+        /// The pages that are still to be written.
+        left: [bool; PAGES],
+    },
+    /// Nobody is spared: images of the dirty pages go into the log ahead, and nobody waits for them one by one.
+    ImagesAhead {
+        /// The pages whose images are still to be logged.
+        left: [bool; PAGES],
+        /// The pages that are to be written then.
+        listed: [bool; PAGES],
+    },
+    /// The pages are written ahead of the redo point that counts.
+    WritingAhead {
         /// The pages that are still to be written.
         left: [bool; PAGES],
     },
@@ -237,7 +257,9 @@ impl Checkpoint {
                 if self.has(Bug::CleanAlthoughChanged) {
                     next.frames[page].is_dirty = false;
                 }
-                if let Phase::Writing { left, .. } | Phase::Listed { left } = &mut next.phase {
+                if let Phase::Writing { left, .. } | Phase::Listed { left } | Phase::WritingAhead { left } =
+                    &mut next.phase
+                {
                     left[page] = false;
                 }
                 steps.push((format!("page {page} is written, at version {version}"), next));
@@ -256,7 +278,13 @@ impl Checkpoint {
                 next.frames[page].image = next.log.len();
             }
             next.frames[page].is_dirty = false;
-            next.flight = Some(Flight { page, version: frame.version, needs: next.log.len() });
+            // The log has to be durable through the page's last change and through its image.
+            let image = if self.has(Bug::ImageAheadNotDurable) && next.log.len() == state.log.len() {
+                0
+            } else {
+                next.frames[page].image
+            };
+            next.flight = Some(Flight { page, version: frame.version, needs: last_change(&next.log, page).max(image) });
             steps.push((format!("page {page} is copied, with an image where one is missing"), next));
         }
     }
@@ -265,17 +293,9 @@ impl Checkpoint {
         let mut next = state.clone();
         match state.phase {
             Phase::Idle if state.checkpoints < self.checkpoints && state.flight.is_none() => {
-                next.checkpoints += 1;
-                let left = state.frames.map(|frame| frame.is_dirty);
-                if self.has(Bug::RedoPointTakenLate) {
-                    next.phase = Phase::Listed { left };
-                    steps.push(("the dirty pages are listed".to_owned(), next));
-                } else {
-                    next.newest_redo = state.log.len();
-                    next.phase = Phase::Writing { redo: state.log.len(), left };
-                    steps.push(("the redo point is taken, the dirty pages are listed".to_owned(), next));
-                }
+                self.begin(state, steps);
             }
+            Phase::ImagesAhead { .. } | Phase::WritingAhead { .. } => self.ahead(state, next, steps),
             Phase::Listed { left } => {
                 next.newest_redo = state.log.len();
                 next.phase = Phase::Writing { redo: state.log.len(), left };
@@ -305,6 +325,58 @@ impl Checkpoint {
                 steps.push(("the log is truncated".to_owned(), next));
             }
             Phase::Idle | Phase::Writing { .. } | Phase::Logged { .. } => {}
+        }
+    }
+
+    fn begin(&self, state: &State, steps: &mut Vec<(String, State)>) {
+        let left = state.frames.map(|frame| frame.is_dirty);
+        let begun = State { checkpoints: state.checkpoints + 1, ..state.clone() };
+        if self.has(Bug::RedoPointTakenLate) {
+            steps.push(("the dirty pages are listed".to_owned(), State { phase: Phase::Listed { left }, ..begun }));
+            return;
+        }
+        let redo = state.log.len();
+        let begun = State { newest_redo: redo, ..begun };
+        if self.is_alone && left != [false; PAGES] {
+            let phase = Phase::ImagesAhead { left, listed: left };
+            let label = "a checkpoint begins that spares nobody, the dirty pages are listed";
+            steps.push((label.to_owned(), State { phase, ..begun.clone() }));
+        }
+        let phase = Phase::Writing { redo, left };
+        steps.push(("the redo point is taken, the dirty pages are listed".to_owned(), State { phase, ..begun }));
+    }
+
+    /// The part of a checkpoint that spares nobody in front of the redo point that counts.
+    fn ahead(&self, state: &State, mut next: State, steps: &mut Vec<(String, State)>) {
+        match state.phase {
+            _ if state.flight.is_some() => {}
+            Phase::ImagesAhead { mut left, listed } => match left.iter().position(|is_left| *is_left) {
+                Some(page) => {
+                    left[page] = false;
+                    let frame = &mut next.frames[page];
+                    if frame.is_dirty && frame.image <= state.newest_redo {
+                        next.log.push(Record::Image { page, version: frame.version });
+                        frame.image = next.log.len();
+                    }
+                    next.phase = Phase::ImagesAhead { left, listed };
+                    steps.push((format!("the image of page {page} is logged ahead"), next));
+                }
+                None => {
+                    let left = std::array::from_fn(|page| listed[page] && state.frames[page].is_dirty);
+                    next.phase = Phase::WritingAhead { left };
+                    steps.push(("all images are logged".to_owned(), next));
+                }
+            },
+            Phase::WritingAhead { left } if left == [false; PAGES] => {
+                if !self.has(Bug::ImageAheadOutlivesRedoPoint) {
+                    next.newest_redo = state.log.len();
+                }
+                let is_listed = !self.has(Bug::ListedOnlyAhead);
+                let left = state.frames.map(|frame| frame.is_dirty && is_listed);
+                next.phase = Phase::Writing { redo: state.log.len(), left };
+                steps.push(("the redo point is taken anew".to_owned(), next));
+            }
+            _ => {}
         }
     }
 
@@ -375,14 +447,21 @@ impl Checkpoint {
         for end in state.log_durable..=state.log.len() {
             for first in &choices[0] {
                 for second in &choices[1] {
-                    let mut next = state.clone();
                     let result = self.redo(state, &state.log[..end], [*first, *second]);
+                    // All states in which nothing is lost are one.
+                    let mut next = if result.is_ok() { self.start() } else { state.clone() };
                     next.ended = Some(result.map(|_| ()));
                     steps.push((format!("the power fails: pages {first:?} and {second:?}, {end} records"), next));
                 }
             }
         }
     }
+}
+
+/// How long the log is with the last change of a page.
+fn last_change(log: &[Record], page: usize) -> usize {
+    let is_change = |record: &Record| matches!(record, Record::Change { page: of, .. } if *of == page);
+    log.iter().rposition(is_change).map_or(0, |index| index + 1)
 }
 
 /// The version that a page has after all changes of it that are older than `version`.

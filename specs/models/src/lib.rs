@@ -8,6 +8,7 @@ pub mod checker;
 pub mod checkpoint;
 pub mod commit;
 pub mod names;
+pub mod readers;
 pub mod recovery;
 pub mod rotation;
 pub mod truncation;

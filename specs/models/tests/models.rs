@@ -1,7 +1,13 @@
 //! The models keep every promise, and each known bug breaks one.
 
 use wal_models::checker::{breaks, holds};
-use wal_models::{checkpoint, commit, recovery, rotation, truncation};
+use wal_models::readers::{Readers, Who};
+use wal_models::{checkpoint, commit, readers, recovery, rotation, truncation};
+
+/// Whether the long form is asked for.
+fn is_deep() -> bool {
+    std::env::var("WAL_TEST_DEEP").is_ok_and(|deep| deep != "0")
+}
 
 #[test]
 fn model_group_commit_with_poisoning_acknowledges_only_what_a_crash_leaves_and_lets_nobody_wait() {
@@ -75,9 +81,56 @@ fn model_each_known_bug_of_recovery_has_a_counterexample() {
     }
 }
 
+/// A reader that begins at LSN 0, with nothing wrong.
+fn readers_of(who: Who, operations: u8, has_cuts: bool) -> Readers {
+    Readers { who, operations, has_cuts, from: 0, bug: None }
+}
+
+#[test]
+fn model_readers_in_the_process_show_every_durable_record_or_tell_what_was_truncated() {
+    let follower = if is_deep() { 3 } else { 2 };
+    holds("a follower", &readers_of(Who::Follower, follower, true));
+    holds("a follower that begins inside a segment", &Readers { from: 3, ..readers_of(Who::Follower, 2, true) });
+    holds("a follower with a hold", &readers_of(Who::Holder, 3, true));
+}
+
+#[test]
+fn model_readers_of_the_files_show_every_record_or_tell_what_was_truncated() {
+    holds("another process", &readers_of(Who::OtherProcess, 2, is_deep()));
+    for from in [0, 3] {
+        let name = format!("another process from LSN {from}, with a cut");
+        holds(&name, &Readers { from, ..readers_of(Who::OtherProcess, 1, true) });
+    }
+}
+
+#[test]
+fn model_each_known_bug_of_readers_has_a_counterexample() {
+    use readers::Bug::*;
+    for (bug, model) in [
+        (RecycledReadAsOld, readers_of(Who::Follower, 3, false)),
+        (RecycledReadAsOld, readers_of(Who::OtherProcess, 2, false)),
+        (ReadsPastDurable, readers_of(Who::Follower, 1, false)),
+        (StartNotLookedAt, readers_of(Who::Follower, 1, false)),
+        (CutNotLookedAt, readers_of(Who::Follower, 1, true)),
+        (LookedOnce, readers_of(Who::Follower, 1, true)),
+        (LookedOnce, readers_of(Who::OtherProcess, 1, false)),
+        (DurableSeenLate, readers_of(Who::Follower, 1, false)),
+        (HoldWithoutLock, readers_of(Who::Holder, 1, false)),
+        (MissingNameIsEnd, readers_of(Who::OtherProcess, 1, false)),
+        (MisledByShrinking, Readers { from: 3, ..readers_of(Who::OtherProcess, 1, false) }),
+        (EndJudgedOnce, readers_of(Who::OtherProcess, 1, true)),
+        (GapPassed, readers_of(Who::OtherProcess, 1, true)),
+        (BoundaryTakenForGap, readers_of(Who::OtherProcess, 1, false)),
+        (CutTakenForEnd, readers_of(Who::OtherProcess, 1, true)),
+        (RemovedBeforeCommit, readers_of(Who::OtherProcess, 1, false)),
+    ] {
+        breaks(&format!("{:?}, {bug:?}", model.who), &Readers { bug: Some(bug), ..model });
+    }
+}
+
 #[test]
 fn model_checkpoint_brings_every_page_to_where_the_log_says() {
-    holds("checkpoint", &checkpoint::Checkpoint { changes: 3, checkpoints: 2, bug: None });
+    holds("checkpoint", &checkpoint::Checkpoint { changes: 3, checkpoints: 2, is_alone: true, bug: None });
 }
 
 #[test]
@@ -94,8 +147,11 @@ fn model_each_known_bug_of_the_checkpoint_has_a_counterexample() {
         NotWrittenAgain,
         RedoPointTakenLate,
         ImageBeforeRedoPoint,
+        ImageAheadNotDurable,
+        ListedOnlyAhead,
+        ImageAheadOutlivesRedoPoint,
     ] {
-        let model = checkpoint::Checkpoint { changes: 3, checkpoints: 2, bug: Some(bug) };
+        let model = checkpoint::Checkpoint { changes: 3, checkpoints: 2, is_alone: true, bug: Some(bug) };
         breaks(&format!("checkpoint, {bug:?}"), &model);
     }
 }
