@@ -2,7 +2,7 @@
 
 use super::disk::{Control, Header, Lsn};
 use super::survey::{End, Survey};
-use super::{Bug, Reader, Readers, State};
+use super::{Bug, Opened, Reader, Readers, State};
 
 /// The segment that a reader has open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,8 +49,8 @@ enum At {
     SearchedAll,
     /// Opens the file with this segment's name.
     Open(u8),
-    /// Reads the header of the file.
-    Header(u8, u8),
+    /// Locks the file, looks at its name, and reads its header.
+    Header(u8, Opened),
     /// Reads the header of the segment behind, which says where this one ends.
     End(u8, Header),
     /// Follows the frames up to its position.
@@ -87,9 +87,18 @@ impl Files {
     /// Whether it has this file open.
     pub fn holds(&self, file: u8) -> bool {
         self.current.is_some_and(|current| current.file == file)
-            || matches!(&self.at, At::Header(_, opened) | At::End(opened, _) if *opened == file)
+            || matches!(&self.at, At::Header(_, opened) if opened.file() == file)
+            || matches!(&self.at, At::End(opened, _) if *opened == file)
             || matches!(&self.at, At::Align(current) if current.file == file)
             || matches!(&self.at, At::Judge(survey, _) if survey.holds(file))
+    }
+
+    /// Whether it has the shared lock on this file. What it opens, locks and looks at in one step it has locked in any case.
+    pub fn locks(&self, file: u8) -> bool {
+        match &self.at {
+            At::Header(_, Opened::Found(opened)) if *opened == file => false,
+            _ => self.holds(file),
+        }
     }
 }
 
@@ -120,13 +129,17 @@ impl Readers {
             }
             At::Open(number) => {
                 then.at = match state.disk.named(*number) {
-                    Some(file) => At::Header(*number, file),
+                    Some(file) => At::Header(*number, Opened::Found(file)),
                     None if self.has(Bug::MissingNameIsEnd) => return ended(next),
                     None => judge(Obstacle::Missing(*number)),
                 };
                 format!("the reader opens segment {number}")
             }
-            At::Header(number, file) => {
+            At::Header(number, Opened::Found(file)) => {
+                then.at = state.locked(*file).map_or(At::Open(*number), |locked| At::Header(*number, locked));
+                "the reader locks the file and looks at its name".to_owned()
+            }
+            At::Header(number, Opened::Locked(file)) => {
                 let found = header(&mut next, &mut then, *number, *file);
                 format!("the reader reads the header: {found:?}")
             }

@@ -2,7 +2,7 @@
 
 use super::disk::{Header, Lsn};
 use super::writer::{Doing, Link, Location};
-use super::{Bug, Reader, Readers, State};
+use super::{Bug, Opened, Reader, Readers, State};
 
 /// The segment that a reader has open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,8 +29,8 @@ enum At {
     Pin(Lsn),
     /// Opens the file with that segment's name.
     Open(Link, Lsn),
-    /// Reads the header of the file.
-    Header(Link, Lsn, u8),
+    /// Locks the file, looks at its name, and reads its header.
+    Header(Link, Lsn, Opened),
     /// Reads at its position.
     Read,
     /// There is nothing more to be read of the segment.
@@ -71,7 +71,13 @@ impl Live {
     /// Whether it has this file open.
     pub fn holds(&self, file: u8) -> bool {
         self.current.is_some_and(|current| current.file == file)
-            || matches!(self.at, At::Header(_, _, opened) if opened == file)
+            || matches!(self.at, At::Header(_, _, opened) if opened.file() == file)
+    }
+
+    /// Whether it has the shared lock on this file.
+    pub fn locks(&self, file: u8) -> bool {
+        self.current.is_some_and(|current| current.file == file)
+            || matches!(self.at, At::Header(_, _, Opened::Locked(locked)) if locked == file)
     }
 
     /// Whether it waits for more.
@@ -101,10 +107,14 @@ impl Readers {
             }
             At::Open(link, end) => {
                 let found = state.disk.named(link.number);
-                then.at = found.map_or(At::Locked, |file| At::Header(link, end, file));
+                then.at = found.map_or(At::Locked, |file| At::Header(link, end, Opened::Found(file)));
                 format!("the reader opens segment {}", link.number)
             }
-            At::Header(link, end, file) => {
+            At::Header(link, end, Opened::Found(file)) => {
+                then.at = state.locked(file).map_or(At::Open(link, end), |locked| At::Header(link, end, locked));
+                "the reader locks the file and looks at its name".to_owned()
+            }
+            At::Header(link, end, Opened::Locked(file)) => {
                 let header = state.disk.file(file).header.filter(|header| header.segment == link.number);
                 then.at = At::Locked;
                 if let Some(header) = header.filter(|header| header.base <= position) {

@@ -40,7 +40,8 @@ pub enum Bug {
     HoldWithoutLock,
     /// A reader of the files takes a name that is gone for the end of the log.
     MissingNameIsEnd,
-    /// A replaced boundary is given back in steps, and a reader of the files that does not find its position in it begins in front of that.
+    /// A replaced boundary is given back in steps although somebody reads it, and a reader of the files that does not find its position in it begins in
+    /// front of that.
     MisledByShrinking,
     /// A reader of the files believes the first look at the end of the log.
     EndJudgedOnce,
@@ -95,6 +96,22 @@ pub struct Progress {
     durable: Lsn,
 }
 
+/// How far a reader is that opens a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Opened {
+    /// It has opened the file.
+    Found(u8),
+    /// It has the shared lock, and the file had a name then.
+    Locked(u8),
+}
+
+impl Opened {
+    fn file(self) -> u8 {
+        let (Opened::Found(file) | Opened::Locked(file)) = self;
+        file
+    }
+}
+
 /// A reader.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reader {
@@ -110,6 +127,15 @@ impl Reader {
     /// The segment that it has open in a live log.
     fn pinned(&self) -> Option<u8> {
         if let Reader::Live(live) = self { live.pinned() } else { None }
+    }
+
+    /// Whether it has the shared lock on this file.
+    fn locks(&self, file: u8) -> bool {
+        match self {
+            Reader::Live(live) => live.locks(file),
+            Reader::Files(files) => files.locks(file),
+            Reader::Done => false,
+        }
     }
 
     fn holds(&self, file: u8) -> bool {
@@ -141,6 +167,18 @@ impl State {
 
     fn cut_of(&self, lsn: Lsn) -> Option<usize> {
         self.cuts.iter().position(|(end, next)| (*end..*next).contains(&lsn))
+    }
+
+    /// Whether a name leads to a file.
+    fn has_name(&self, file: u8) -> bool {
+        let is_used_again = self.disk.recycled == Some(file) || self.log.prepared == Prepared::Blanked(file);
+        is_used_again || self.disk.names.contains(&Some(file))
+    }
+
+    /// A reader that has opened a file under the name of a segment takes the shared lock, and looks whether the file still has a name. `None` if
+    /// it has none: the name leads elsewhere by now. Who frees a file has the exclusive lock only if it has no name.
+    fn locked(&self, file: u8) -> Option<Opened> {
+        self.has_name(file).then_some(Opened::Locked(file))
     }
 
     fn breaks(&mut self, why: String) {
@@ -230,7 +268,8 @@ impl State {
         let blanked = if let Prepared::Blanked(file) = self.log.prepared { Some(file) } else { None };
         let State { disk, log, reader, .. } = self;
         disk.forget_unless(|file| {
-            copy == Some(file) || blanked == Some(file) || log.freeing.contains(&file) || reader.holds(file)
+            let is_freed = log.freeing.contains(&file) || log.shrinking == Some(file);
+            copy == Some(file) || blanked == Some(file) || is_freed || reader.holds(file)
         });
     }
 }

@@ -123,8 +123,10 @@ pub struct Log {
     pub prepared: Prepared,
     /// What is done to the structure.
     pub doing: Doing,
-    /// Removed files whose space is given back in steps.
+    /// Files without a name whose space is to be given back.
     pub freeing: Vec<u8>,
+    /// The one of them that is locked and becomes shorter.
+    pub shrinking: Option<u8>,
     /// Truncations before this are all that is allowed.
     pub hold: Option<Lsn>,
     /// How many operations there were.
@@ -181,6 +183,7 @@ pub fn start() -> (Disk, Log) {
         prepared: Prepared::Missing,
         doing: Doing::Nothing,
         freeing: Vec::new(),
+        shrinking: None,
         hold: None,
         operations: 0,
     };
@@ -208,21 +211,39 @@ impl Readers {
             next.log.durable = next.log.written;
             steps.push(("the log is synced".to_owned(), next));
         }
-        if let Some(file) = state.log.freeing.first() {
-            let mut next = state.clone();
-            let freed = next.disk.file_mut(*file);
-            freed.room -= 1;
-            if freed.room == 0 {
-                *freed = File { is_used: true, ..File::default() };
-                next.log.freeing.remove(0);
-            }
-            steps.push(("a removed file becomes shorter".to_owned(), next));
-        }
+        self.free(state, steps);
         match state.log.doing {
             Doing::Nothing => self.begin(state, steps),
             Doing::Before { lsn, step, copy } => steps.extend(self.before(state, lsn, step, copy)),
             Doing::After { lsn, step } => steps.extend(Readers::after(state, lsn, step)),
         }
+    }
+
+    /// Gives back the space of a file without a name, in steps, if it gets the exclusive lock on it.
+    fn free(&self, state: &State, steps: &mut Vec<(String, State)>) {
+        let mut next = state.clone();
+        let label = match (state.log.shrinking, state.log.freeing.first()) {
+            (Some(file), _) => {
+                let freed = next.disk.file_mut(file);
+                freed.room -= 1;
+                if freed.room == 0 {
+                    *freed = File { is_used: true, ..File::default() };
+                    next.log.shrinking = None;
+                }
+                "a file without a name becomes shorter"
+            }
+            (None, Some(file)) => {
+                next.log.freeing.remove(0);
+                if state.reader.locks(*file) && !self.has(Bug::MisledByShrinking) {
+                    "a file without a name is read, and left alone"
+                } else {
+                    next.log.shrinking = Some(*file);
+                    "a file without a name is locked"
+                }
+            }
+            (None, None) => return,
+        };
+        steps.push((label.to_owned(), next));
     }
 
     fn append(&self, state: &State, steps: &mut Vec<(String, State)>) {
@@ -372,9 +393,7 @@ impl Readers {
                 if let Some(copy) = copy {
                     let replaced = next.disk.named(link.number);
                     next.disk.name(link.number, Some(copy));
-                    if self.has(Bug::MisledByShrinking) {
-                        next.log.freeing.extend(replaced);
-                    }
+                    next.log.freeing.extend(replaced);
                 }
                 (Some(Before::Rebase), "the copy of the boundary gets its name")
             }
@@ -392,9 +411,7 @@ impl Readers {
         let file = next.disk.named(number).expect("it had its name until now");
         let is_pinned = next.reader.pinned() == Some(number) && !self.has(Bug::RecycledReadAsOld);
         next.disk.name(number, None);
-        if is_pinned {
-            // Its blocks stay as they are until nobody reads them.
-        } else if next.disk.recycled.is_none() && next.disk.file(file).room == ROOM {
+        if !is_pinned && next.disk.recycled.is_none() && next.disk.file(file).room == ROOM {
             next.disk.recycled = Some(file);
         } else {
             next.log.freeing.push(file);
