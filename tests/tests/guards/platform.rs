@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use wal::fs::{FileSystem, OpenMode, RealFileSystem};
+use wal::{Boundary, Config, Wal};
 
 /// The flags with which this process has the file open, as `open(2)` takes them.
 fn flags_of(path: &Path) -> u32 {
@@ -57,4 +58,43 @@ fn a_new_file_is_new() {
     let files = RealFileSystem.open_dir(dir.path()).expect("it is there");
     let error = files.open("old", OpenMode::CreateNew).expect_err("there is one of this name");
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+}
+
+#[test]
+fn who_frees_a_file_is_told_that_another_handle_reads_it_and_whether_it_has_a_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("segment"), [7; 4096]).expect("a file");
+    let files = RealFileSystem.open_dir(dir.path()).expect("it is there");
+    let open = |mode| files.open("segment", mode).expect("it is there");
+    let (reader, other) = (open(OpenMode::Read), open(OpenMode::Read));
+    assert!(reader.try_lock_shared().expect("a lock") && other.try_lock_shared().expect("a lock"));
+    let freeing = open(OpenMode::Write);
+    drop(other);
+    assert!(!freeing.try_lock_exclusive().expect("it can be asked for"), "somebody reads the file");
+    let late = open(OpenMode::Read);
+    assert!(freeing.has_name().expect("its names are counted"));
+    files.remove("segment").expect("it is there");
+    assert!(!freeing.has_name().expect("its names are counted"));
+    drop(reader);
+    assert!(freeing.try_lock_exclusive().expect("a lock"), "nobody has said that he reads the file");
+    assert!(!late.try_lock_shared().expect("it can be asked for"), "it is being freed");
+}
+
+#[test]
+fn a_segment_that_somebody_else_has_locked_keeps_its_bytes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("log");
+    let log = Wal::open(&path, Config { recycle_segments_max: 0, segment_bytes_max: 8 << 10, ..Config::default() });
+    let log = log.expect("a new log");
+    let lsns: Vec<_> = (0..12).map(|_| log.append(&[7; 1000]).expect("an append")).collect();
+    // As a reader in another process has them.
+    let open = |number: u32| fs::File::open(path.join(format!("{number:016x}.wal"))).expect("it is there");
+    let files = [open(1), open(2)];
+    files.iter().for_each(|file| file.lock_shared().expect("a lock"));
+    let before: Vec<u64> = files.iter().map(|file| file.metadata().expect("it is open").len()).collect();
+    let done = log.truncate_before(lsns[5]).expect("a truncation");
+    assert_eq!((done.segments_removed, done.boundary), (1, Boundary::Rewritten));
+    let after: Vec<u64> = files.iter().map(|file| file.metadata().expect("it is open").len()).collect();
+    assert_eq!(before, after);
+    log.close().expect("a clean close");
 }

@@ -18,6 +18,8 @@ use super::{BATCH, BUFFERED, NONE, SYNC, setup};
 /// What was seen.
 #[derive(Debug, Default)]
 struct Watch {
+    /// No file ever has a name, as far as the file system knows.
+    counts_no_names: AtomicBool,
     /// How many times the lock is still refused.
     refusals: AtomicU32,
     /// Whether syncs of data wait, and how many do.
@@ -144,6 +146,10 @@ impl File for WatchedFile {
         self.file.read_at(buf, offset)
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(!self.watch.counts_no_names.load(Ordering::SeqCst))
+    }
+
     fn read_no_further(&self) -> io::Result<()> {
         self.is_advised.store(true, Ordering::SeqCst);
         Ok(())
@@ -211,6 +217,20 @@ fn a_truncation_beside_appends_has_nothing_read_ahead() {
     let read_ahead = watch.seen.lock().expect("nobody panics with it").read_ahead.clone();
     assert_eq!(read_ahead, Vec::<String>::new());
     log.close().expect("a clean close");
+}
+
+#[test]
+fn a_file_system_that_counts_no_names_is_read_all_the_same() {
+    let _watchdog = Watchdog::start();
+    let (fs, watch) = (SimFs::new(1), Arc::<Watch>::default());
+    watch.counts_no_names.store(true, Ordering::SeqCst);
+    let log = open(&fs, &watch).expect("a new log");
+    let lsns: Vec<Lsn> = (0..4).map(|_| log.append(&[1; 1500]).expect("an append")).collect();
+    log.truncate_before(lsns[1]).expect("a truncation");
+    let read: Vec<Lsn> = log.reader(Lsn::ZERO).expect("a reader").map(|record| record.expect("a record").lsn).collect();
+    assert_eq!(read, lsns[1..]);
+    log.close().expect("a clean close");
+    open(&fs, &watch).expect("it opens").close().expect("a clean close");
 }
 
 #[test]

@@ -19,6 +19,9 @@ use crate::segment::name::{self, FileName};
 /// of 256 bytes was measured to take half as long again as into pieces of 64 KiB.
 const ZERO_CHUNK: usize = 64 << 10;
 
+/// A file that is found without a name is opened again at most so often: there may be file systems that count no names.
+const OPENED_AGAIN_MAX: u32 = 8;
+
 /// An open directory: of a log, or of what is built on one.
 #[derive(Clone, Debug)]
 pub struct LogDir {
@@ -157,13 +160,15 @@ impl LogDir {
     }
 
     pub(crate) fn try_open_file(&self, name: &str, mode: OpenMode) -> io::Result<LogFile> {
-        loop {
-            let file = self.directory.open(name, mode)?;
+        let mut file = self.directory.open(name, mode)?;
+        for _ in 0..OPENED_AGAIN_MAX {
             if mode != OpenMode::Read || stays_as_it_is(name, &*file) {
-                return Ok(LogFile { file, path: Arc::new(self.path_of(name)), bugs: self.bugs });
+                break;
             }
             // It lost its name between the two calls, and the name leads elsewhere by now or nowhere.
+            file = self.directory.open(name, mode)?;
         }
+        Ok(LogFile { file, path: Arc::new(self.path_of(name)), bugs: self.bugs })
     }
 
     pub(crate) fn lock(&self) -> Result<Option<Box<dyn LockGuard>>> {
