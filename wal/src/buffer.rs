@@ -47,6 +47,7 @@ impl AlignedBuffer {
     }
 
     /// Makes room for `more` bytes, so that the vector never moves by itself.
+    #[inline]
     fn reserve(&mut self, more: usize) {
         if self.bytes.capacity() - self.bytes.len() >= more {
             return;

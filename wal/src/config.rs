@@ -61,6 +61,10 @@ pub struct Config {
     /// How long the leader of a group waits at most for appenders that were just acknowledged to come back. It costs a lone
     /// appender nothing. In `batch` and `none` mode at most one microsecond. Default: 25 microseconds.
     pub gather_max: Duration,
+    /// How long an append that waits for a sync stays awake before it sleeps: it looks again and again, and lets other threads run between
+    /// two looks. That keeps a core busy for each waiting thread, and spares the wake-up; where there are about as many appenders as cores and
+    /// a sync takes less than a millisecond it makes a group cheaper, with many more it does harm. Default: zero, no waiting thread is awake.
+    pub busy_wait_max: Duration,
     /// In `sync` mode, write groups with direct I/O, each write durable when it returns, where the file system allows that; it is
     /// tried at open. Otherwise, and in the other modes, a group is one write and one sync. Default: true.
     pub direct_io: bool,
@@ -100,6 +104,7 @@ impl Default for Config {
             queue_bytes_max: 16 << 20,
             group_bytes_max: 4 << 20,
             gather_max: Duration::from_micros(25),
+            busy_wait_max: Duration::ZERO,
             direct_io: true,
             pad_groups: false,
             verify_bytes_on_open: 64 << 20,
@@ -140,6 +145,9 @@ impl Config {
         }
         if self.gather_max > Duration::from_secs(1) {
             return invalid(format!("gather_max is {:?}, it must be at most one second", self.gather_max));
+        }
+        if self.busy_wait_max > Duration::from_secs(1) {
+            return invalid(format!("busy_wait_max is {:?}, it must be at most one second", self.busy_wait_max));
         }
         if self.reserve_bytes > 1 << 30 {
             return invalid(format!("reserve_bytes is {}, it must be at most 1 GiB", self.reserve_bytes));

@@ -1,50 +1,76 @@
-//! A counter that threads wait on: one broadcast wakes everybody who saw the old count.
+//! What threads wait on until another has changed something: one broadcast wakes all of them.
 //!
-//! The waiter reads the count, checks its condition, and waits for the count to differ; so no wake-up between check and wait is
-//! lost, and no lock is held by anybody. On Linux this is a futex: one system call wakes all, and none is made when nobody waits.
+//! A waiter looks whether it has to wait, announces itself with [`Event::listen`], looks once more, and waits. Who changes something wakes
+//! afterwards. Either the change is seen by the second look, or the announcement is seen by the one who wakes; so no wake-up is lost, and no
+//! lock is held by anybody. While nobody listens a wake-up is one look at memory that nobody writes. On Linux the counter is a futex.
 
 use std::time::Instant;
 
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering, fence};
 
-/// A counter with waiters. Any method may be called by any thread at any time.
+/// What threads wait on. Any method may be called by any thread at any time.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Event {
+    /// Changed by each wake-up that finds a listener.
     count: AtomicU32,
-    waiters: AtomicU32,
+    listeners: AtomicU32,
     #[cfg(not(any(target_os = "linux", wal_scheduled)))]
     portable: portable::Portable,
 }
 
-impl Event {
-    /// The count to give to [`Event::wait`]. Read it before checking the condition.
-    pub(crate) fn count(&self) -> u32 {
-        self.count.load(Ordering::SeqCst)
-    }
+/// Somebody who is about to wait: no wake-up since passes it by.
+#[derive(Debug)]
+#[must_use = "a listener is to look once more, and then to wait"]
+pub(crate) struct Listener<'a> {
+    event: &'a Event,
+    seen: u32,
+}
 
-    /// Waits until the count is not `seen`, or until `deadline`. May also return early.
-    pub(crate) fn wait(&self, seen: u32, deadline: Option<Instant>) {
-        // Sequentially consistent with `wake`: either this increment is seen there, or the new count is seen here.
-        self.waiters.fetch_add(1, Ordering::SeqCst);
-        if self.count() == seen {
-            self.sleep(seen, deadline);
+impl Listener<'_> {
+    /// Waits for a wake-up that came since it listens, or until `deadline`. May also return early.
+    pub(crate) fn wait(self, deadline: Option<Instant>) {
+        if self.event.count.load(Ordering::SeqCst) == self.seen {
+            self.event.sleep(self.seen, deadline);
         }
-        self.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Listener<'_> {
+    fn drop(&mut self) {
+        self.event.listeners.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Event {
+    /// Announces somebody who looks once more whether to wait.
+    pub(crate) fn listen(&self) -> Listener<'_> {
+        self.listeners.fetch_add(1, Ordering::SeqCst);
+        // Pairs with the one in `wake`: what a waker that did not see this listener has changed is seen by what follows.
+        fence(Ordering::SeqCst);
+        Listener { event: self, seen: self.count.load(Ordering::SeqCst) }
     }
 
-    /// Wakes everybody who waits.
+    /// Wakes everybody who listens.
     pub(crate) fn wake_all(&self) {
+        fence(Ordering::SeqCst);
         self.wake(u32::MAX >> 1);
     }
 
-    /// Wakes one of those who wait.
+    /// As [`Event::wake_all`], right after an exchange: a sequentially consistent change of an atomic, which is the fence as well.
+    pub(crate) fn wake_all_after_exchange(&self) {
+        self.wake(u32::MAX >> 1);
+    }
+
+    /// Wakes one of those who listen.
     pub(crate) fn wake_one(&self) {
+        fence(Ordering::SeqCst);
         self.wake(1);
     }
 
     fn wake(&self, threads: u32) {
-        self.count.fetch_add(1, Ordering::SeqCst);
-        if self.waiters.load(Ordering::SeqCst) > 0 {
+        if self.listeners.load(Ordering::SeqCst) > 0 {
+            self.count.fetch_add(1, Ordering::SeqCst);
             self.rouse(threads);
         }
     }
@@ -83,7 +109,7 @@ impl Event {
 
     #[cfg(not(any(target_os = "linux", wal_scheduled)))]
     fn sleep(&self, seen: u32, deadline: Option<Instant>) {
-        self.portable.sleep(|| self.count() == seen, deadline);
+        self.portable.sleep(|| self.count.load(Ordering::SeqCst) == seen, deadline);
     }
 
     #[cfg(not(any(target_os = "linux", wal_scheduled)))]
@@ -134,18 +160,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wake_between_check_and_wait_is_not_lost() {
+    fn a_wake_between_look_and_wait_is_not_lost() {
         let event = Event::default();
-        let seen = event.count();
+        let listener = event.listen();
         event.wake_all();
-        event.wait(seen, None);
+        listener.wait(None);
     }
 
     #[test]
     fn a_deadline_ends_the_wait() {
         let event = Event::default();
         let start = Instant::now();
-        event.wait(event.count(), Some(start + Duration::from_millis(5)));
+        event.listen().wait(Some(start + Duration::from_millis(5)));
         assert!(start.elapsed() >= Duration::from_millis(5));
     }
 
@@ -157,11 +183,11 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     loop {
-                        let seen = event.count();
+                        let listener = event.listen();
                         if flag.load(Ordering::SeqCst) {
                             return;
                         }
-                        event.wait(seen, None);
+                        listener.wait(None);
                     }
                 });
             }

@@ -58,11 +58,11 @@ impl Follower {
 
     fn step(&mut self, deadline: Option<Instant>) -> Result<Option<Record>> {
         let marks = &self.shared.commit.marks;
-        let seen = marks.changed.count();
         let durable = marks.durable();
         if let Some(record) = self.reader.owned()? {
             return Ok(Some(record));
         }
+        let listener = marks.changed.listen();
         if marks.durable_past(durable)? {
             return Ok(None);
         }
@@ -70,7 +70,7 @@ impl Follower {
             let error = Error::new(ErrorKind::Closed, "follow log", "the log was closed and everything was read");
             return Err(error.at_lsn(self.position_lsn()));
         }
-        marks.changed.wait(seen, deadline);
+        listener.wait(deadline);
         Ok(None)
     }
 }

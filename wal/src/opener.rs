@@ -225,12 +225,12 @@ fn choose_write_path(
 fn publish_until_stopped(shared: &Shared) {
     let Some(interval) = shared.config.statistics_interval else { return };
     loop {
-        let seen = shared.publisher.event.count();
+        let listener = shared.publisher.event.listen();
         if shared.is_stopping() {
             return;
         }
         shared.publish_if_due();
-        shared.publisher.event.wait(seen, Some(shared.publisher.deadline(&*shared.clock, interval)));
+        listener.wait(Some(shared.publisher.deadline(&*shared.clock, interval)));
     }
 }
 
@@ -238,24 +238,24 @@ impl Handle {
     fn start_threads(&self) -> Result<()> {
         let background = self.spawn("wal-background", |shared| {
             loop {
-                let seen = shared.background.count();
+                let listener = shared.background.listen();
                 shared.run_callbacks();
                 shared.commit.run_background();
                 if shared.is_stopping() {
                     return;
                 }
-                shared.background.wait(seen, shared.commit.next_deadline());
+                listener.wait(shared.commit.next_deadline());
             }
         })?;
         *self.background.lock() = Some(background);
         let preparation = self.spawn("wal-prepare", |shared| {
             loop {
-                let seen = shared.preparation.count();
+                let listener = shared.preparation.listen();
                 if shared.commit.is_closed() {
                     return;
                 }
                 shared.commit.prepare_requested();
-                shared.preparation.wait(seen, None);
+                listener.wait(None);
             }
         })?;
         *self.preparation.lock() = Some(preparation);

@@ -175,8 +175,9 @@ impl DurableSubscription {
     }
 
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Option<Lsn>> {
+        let shared = Arc::clone(&self.shared);
         loop {
-            let seen = self.shared.commit.marks.changed.count();
+            let listener = shared.commit.marks.changed.listen();
             if let Some(outcome) = self.changed_to() {
                 return outcome.map(Some);
             }
@@ -184,7 +185,7 @@ impl DurableSubscription {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(None);
             }
-            self.shared.commit.marks.changed.wait(seen, deadline);
+            listener.wait(deadline);
         }
     }
 

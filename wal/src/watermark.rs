@@ -215,12 +215,13 @@ impl Watermark {
     }
 
     fn notify_failed(&self) {
+        fence(Ordering::SeqCst);
         self.notify(Durability::Written);
         self.notify(Durability::Durable);
     }
 
     fn notify(&self, durability: Durability) {
-        self.changed.wake_all();
+        self.changed.wake_all_after_exchange();
         if self.registered_count.load(Ordering::SeqCst) > 0 {
             self.run_registered(durability);
         }

@@ -1,5 +1,7 @@
 //! Group commit: threads that each wait for their record to be durable.
 
+use std::time::Duration;
+
 use wal::Config;
 
 use crate::bench::{Bench, FRAME_HEADER_BYTES, payload};
@@ -10,13 +12,16 @@ use crate::svg::{Kind, Plot, Values};
 
 const PAYLOAD_BYTES: usize = 256;
 const THREADS: [usize; 6] = [1, 2, 4, 8, 16, 64];
+/// With so many threads it pays to stay awake while a group is written.
+const AWAKE: [usize; 3] = [2, 4, 8];
+const BUSY_WAIT_MAX: Duration = Duration::from_micros(200);
 
 /// Runs the section.
 pub fn run(bench: &Bench) -> Outcome<Section> {
     let mut table = Table::new(
         "group-commit",
         "blocking threads, 256 B, sync mode, closed loop",
-        "floor: leader and followers with gathering, no checksums, no log",
+        "floor: leader and followers with gathering, no checksums, no log; awake: with busy_wait_max of 200 us, which keeps all cores busy",
         &[P50, P99, P999, APPENDS],
     );
     let payload = payload(PAYLOAD_BYTES);
@@ -24,19 +29,28 @@ pub fn run(bench: &Bench) -> Outcome<Section> {
     let mut rates = [Vec::new(), Vec::new()];
     for threads in THREADS {
         let group = GroupFloor::new(bench.store(bench.best_way, threads * frame.len())?);
-        let variants = vec![
+        let wal = |name: &str, config: fn() -> Config| {
+            let payload = &payload;
+            Variant::new(format!("{threads:>2} {name}"), move || {
+                bench.with_log(config(), |log| {
+                    closed_loop_on(threads, bench.length, PAYLOAD_BYTES, || Ok(log.append(payload).map(drop)?))
+                })
+            })
+        };
+        let mut variants = vec![
             Variant::new(format!("{threads:>2} floor"), || {
                 closed_loop_on(threads, bench.length, PAYLOAD_BYTES, || group.append(&frame))
             }),
-            Variant::new(format!("{threads:>2} wal"), || {
-                bench.with_log(Config::default(), |log| {
-                    closed_loop_on(threads, bench.length, PAYLOAD_BYTES, || Ok(log.append(&payload).map(drop)?))
-                })
-            }),
+            wal("wal", Config::default),
         ];
+        if AWAKE.contains(&threads) {
+            variants.push(wal("wal, awake", || Config { busy_wait_max: BUSY_WAIT_MAX, ..Config::default() }));
+        }
         let series = interleaved(bench.rounds, variants)?;
-        for (each, rates) in series.iter().zip(&mut rates) {
+        for each in &series {
             table.row(each, &series[0], Sample::rate);
+        }
+        for (each, rates) in series.iter().zip(&mut rates) {
             rates.push(each.median(Sample::rate));
         }
     }

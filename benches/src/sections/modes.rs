@@ -4,7 +4,7 @@ use wal::{Config, SyncMode};
 
 use crate::bench::{Bench, FRAME_HEADER_BYTES, payload};
 use crate::disk::Way;
-use crate::measure::{Outcome, Sample, Series, Variant, closed_loop, interleaved, open_loop};
+use crate::measure::{Outcome, Sample, Series, Variant, closed_loop, closed_loop_on, interleaved, open_loop};
 use crate::report::{APPENDS, MAX, P50, P99, P999, Section, Table, nanos};
 use crate::svg::{Kind, Plot, Values};
 
@@ -13,6 +13,7 @@ const FRAME_BYTES: usize = PAYLOAD_BYTES + FRAME_HEADER_BYTES;
 /// Appends a second on a schedule: about half of what a device with a write-back cache takes, and of what two calls a microsecond allow.
 const DURABLE_RATE: f64 = 5_000.0;
 const CACHED_RATE: f64 = 200_000.0;
+const WRITTEN_THREADS: [usize; 4] = [1, 2, 4, 16];
 const MODES: [(&str, SyncMode); 3] =
     [("wal sync", SyncMode::Sync), ("wal batch", SyncMode::BATCH_DEFAULT), ("wal none", SyncMode::None)];
 
@@ -81,7 +82,30 @@ pub fn run(bench: &Bench) -> Outcome<Section> {
         let durable = &open_series[0];
         plot("Append latency, 256 B, 1 thread, on a schedule (lower is better)", &open_series, durable)
     }];
-    Ok(Section { tables: vec![closed, open], plots })
+    Ok(Section { tables: vec![closed, open, written(bench, &payload)?], plots })
+}
+
+/// Appends of several threads that wait for no sync.
+fn written(bench: &Bench, payload: &[u8]) -> Outcome<Table> {
+    let mut table = Table::new(
+        "modes, threads",
+        "blocking threads, 256 B, none mode, closed loop",
+        "floor: one pwrite of the same bytes by one thread",
+        &[P50, P99, P999, APPENDS],
+    );
+    let mut variants = vec![floor(bench, Way::Cached, None)?];
+    variants.extend(WRITTEN_THREADS.map(|threads| {
+        Variant::new(format!("{threads:>2} wal none"), move || {
+            bench.with_log(Config::with_mode(SyncMode::None), |log| {
+                closed_loop_on(threads, bench.length, payload.len(), || Ok(log.append(payload).map(drop)?))
+            })
+        })
+    }));
+    let series = interleaved(bench.rounds, variants)?;
+    for each in &series {
+        table.row(each, &series[0], Sample::rate);
+    }
+    Ok(table)
 }
 
 fn scheduled(bench: &Bench, payload: &[u8]) -> Outcome<(Table, Vec<Series>)> {

@@ -45,6 +45,7 @@ fn a_setting_out_of_range_is_refused_and_creates_nothing(world: &World) {
         ("queue_bytes_max", Config { queue_bytes_max: 65_535, ..small() }),
         ("group_bytes_max", Config { group_bytes_max: 4095, ..small() }),
         ("gather_max", Config { gather_max: Duration::from_secs(2), ..small() }),
+        ("busy_wait_max", Config { busy_wait_max: Duration::from_secs(2), ..small() }),
         ("reserve_bytes", Config { reserve_bytes: (1 << 30) + 1, ..small() }),
         ("first_lsn", Config { first_lsn: Lsn::new(4100), ..small() }),
         ("first_lsn", Config { first_lsn: Lsn::ZERO, ..small() }),

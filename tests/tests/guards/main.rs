@@ -1,6 +1,7 @@
 //! Guards of the code that nothing else would miss: each test here fails if one check, one sync or one step is taken out, and was written
 //! because the rest of the suite did not notice that. The list of all guards is in `tests/mutants/guards/`.
 
+mod awake;
 mod changing;
 mod closing;
 mod commit;

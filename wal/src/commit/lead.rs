@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::{Group, Next, Queue};
 use super::{Commit, GATHER_RECORDS_MAX, TIMED_APPENDS};
-use crate::buffer::{AlignedBuffer, BLOCK_BYTES};
+use crate::buffer::BLOCK_BYTES;
 use crate::config::Background;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -64,11 +64,11 @@ impl Tail {
 #[must_use = "the leader has to lead, or the log stands still"]
 pub(super) struct Lead {
     /// The group it took when it got the lead.
-    pub(super) first: Option<Group>,
+    pub(super) first: Option<Box<Group>>,
 }
 
 enum Work {
-    Group(Group),
+    Group(Box<Group>),
     SyncTo(Lsn),
 }
 
@@ -157,8 +157,8 @@ impl Commit {
         }
     }
 
-    /// The next piece of work; `None` gives up the lead. The buffer of the group before serves a later one.
-    fn take_work(&self, used: &mut Option<AlignedBuffer>) -> Option<Work> {
+    /// The next piece of work; `None` gives up the lead. The group before serves as a later one.
+    fn take_work(&self, used: &mut Option<Box<Group>>) -> Option<Work> {
         self.gather();
         let mut queue = self.queue.lock();
         queue.give_back(used.take());
@@ -174,7 +174,7 @@ impl Commit {
     }
 
     /// The oldest group, for the leader.
-    pub(super) fn take_group(&self, queue: &mut Queue) -> Option<Group> {
+    pub(super) fn take_group(&self, queue: &mut Queue) -> Option<Box<Group>> {
         let group = queue.pop()?;
         self.arrived.store(0, Ordering::Relaxed);
         self.room.notify_all();
@@ -203,8 +203,8 @@ impl Commit {
         }
     }
 
-    /// Gives up the lead, with the buffer of the last group, and finds somebody to take it, if there is work.
-    fn hand_over(&self, used: Option<AlignedBuffer>) {
+    /// Gives up the lead, with the last group, and finds somebody to take it, if there is work.
+    fn hand_over(&self, used: Option<Box<Group>>) {
         let mut queue = self.queue.lock();
         queue.give_back(used);
         queue.is_led = false;
@@ -228,8 +228,8 @@ impl Commit {
         }
     }
 
-    /// Does one piece of work, and tells those who wait for it. Returns the buffer that it used.
-    fn run(&self, work: Work) -> Option<AlignedBuffer> {
+    /// Does one piece of work, and tells those who wait for it. Returns the group that it wrote.
+    fn run(&self, work: Work) -> Option<Box<Group>> {
         let mut group = match work {
             Work::Group(group) => group,
             Work::SyncTo(end) => {
@@ -243,8 +243,9 @@ impl Commit {
         self.write_and_sync(&mut group);
         let expected = if group.records <= GATHER_RECORDS_MAX { group.records as u32 } else { 0 };
         self.expected.store(expected, Ordering::Relaxed);
-        self.groups_done[(group.sequence & 1) as usize].wake_all();
-        Some(group.bytes)
+        // The marks were moved by an exchange, or a failure was told with a fence.
+        self.groups_done[(group.sequence & 1) as usize].wake_all_after_exchange();
+        Some(group)
     }
 
     /// A sync that was asked for past everything that exists (its records were refused by a full disk) is over.

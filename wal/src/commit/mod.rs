@@ -28,7 +28,7 @@ use crate::record::frame_bytes;
 use crate::segment::chain::Chain;
 use crate::segment::writer::ActiveSegment;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 use crate::watermark::{Durability, Target, Watermark};
 use lead::Lead;
 use queue::{Admission, Next, Queue};
@@ -38,8 +38,11 @@ pub(crate) use queue::{Input, Place};
 const GATHER_RECORDS_MAX: u64 = 256;
 /// At most this much of a segment's end is kept for appends that may use the reserve.
 const RESERVE_MAX: u64 = 64 << 10;
-/// How often an append that waits for a write into the page cache looks before it sleeps.
-const SPINS: u32 = if cfg!(wal_scheduled) { 1 } else { 100 };
+/// How long an append that waits for a write into the page cache stays awake. Such a write takes about a microsecond; to sleep and be woken
+/// takes several, and who is woken may take the core of a leader.
+const WRITTEN_AWAKE_MAX: Duration = if cfg!(wal_scheduled) { Duration::ZERO } else { Duration::from_micros(100) };
+/// How often whoever stays awake looks before he lets another thread run.
+const SPINS: u32 = 100;
 /// In `batch` and `none` mode one append of this many is timed: reading the clock twice would cost a tenth of such an append.
 const TIMED_APPENDS: u64 = 64;
 
@@ -168,6 +171,7 @@ impl Commit {
     }
 
     /// Appends the records as one atomic batch and returns when they are as safe as `demand` asks.
+    #[inline]
     pub(crate) fn append<'a>(&self, inputs: impl Iterator<Item = Input<'a>> + Clone, demand: Demand) -> Result<Place> {
         let started = self.start_timing();
         let (place, lead) = self.enqueue(inputs, demand, true)?;
@@ -183,6 +187,7 @@ impl Commit {
     }
 
     /// Appends the records as one atomic batch and returns at once.
+    #[inline]
     pub(crate) fn submit<'a>(&self, inputs: impl Iterator<Item = Input<'a>> + Clone, demand: Demand) -> Result<Place> {
         let (place, _) = self.enqueue(inputs, demand, false)?;
         Ok(place)
@@ -200,6 +205,7 @@ impl Commit {
 
     /// Puts the records into the queue. If `may_lead` and nobody leads, the caller is the leader from then on and must call
     /// [`Commit::lead`].
+    #[inline]
     fn enqueue<'a>(
         &self,
         inputs: impl Iterator<Item = Input<'a>> + Clone,
@@ -237,6 +243,7 @@ impl Commit {
     }
 
     /// Waits until frames of `bytes` may be pushed, and returns with the queue locked.
+    #[inline]
     fn admit(&self, bytes: u64, demand: Demand) -> Result<MutexGuard<'_, Queue>> {
         let room = self.parts.config.segment_room();
         if bytes > room {
@@ -394,7 +401,7 @@ impl Commit {
     /// rests while an append waits for the segment.
     fn pace_fill(&self, done: u64, total: u64) -> Step {
         loop {
-            let seen = self.parts.preparation.count();
+            let listener = self.parts.preparation.listen();
             let mut queue = self.queue.lock();
             if queue.is_closed || self.marks.poison().is_some() {
                 return Step::GiveUp;
@@ -406,35 +413,55 @@ impl Commit {
             }
             queue.prepare_at = due_at;
             drop(queue);
-            self.parts.preparation.wait(seen, None);
+            listener.wait(None);
         }
     }
 
     /// Waits for the target; leads whenever nobody else does.
     fn wait_as_candidate(&self, target: Target, group: u64) -> Result<()> {
-        let event = &self.groups_done[(group & 1) as usize];
         loop {
-            let seen = event.count();
-            if let Some(outcome) = self.marks.outcome(target) {
+            if let Some(outcome) = self.wait_awake(target) {
                 return outcome;
             }
-            if target.durability == Durability::Written && self.spin(target) {
+            let listener = self.groups_done[(group & 1) as usize].listen();
+            if self.marks.outcome(target).is_some() {
                 continue;
             }
             match self.try_lead() {
-                Some(lead) => self.lead(lead, Some(target)),
-                None => event.wait(seen, None),
+                Some(lead) => {
+                    drop(listener);
+                    self.lead(lead, Some(target));
+                }
+                None => listener.wait(None),
             }
         }
     }
 
-    /// Looks for a moment whether the target is reached. A write into the page cache takes about a microsecond, sleeping and
-    /// being woken takes several.
-    fn spin(&self, target: Target) -> bool {
-        (0..SPINS).any(|_| {
-            std::hint::spin_loop();
-            self.marks.outcome(target).is_some()
-        })
+    /// Looks for a while whether the target is reached, and leads if nobody does: `None` if it is time to sleep.
+    fn wait_awake(&self, target: Target) -> Option<Result<()>> {
+        let awake_max = match target.durability {
+            Durability::Written => WRITTEN_AWAKE_MAX,
+            Durability::Durable => self.parts.config.busy_wait_max,
+        };
+        let outcome = self.marks.outcome(target);
+        if outcome.is_some() || awake_max.is_zero() {
+            return outcome;
+        }
+        let started = Instant::now();
+        loop {
+            for _ in 0..SPINS {
+                std::hint::spin_loop();
+                if let Some(outcome) = self.marks.outcome(target) {
+                    return Some(outcome);
+                }
+            }
+            match self.try_lead() {
+                Some(lead) => self.lead(lead, Some(target)),
+                None if started.elapsed() >= awake_max => return None,
+                // The leader may be waiting for this core.
+                None => thread::yield_now(),
+            }
+        }
     }
 
     /// Waits for a record that was submitted: joins the candidates of its group if that is still queued.
@@ -461,7 +488,7 @@ impl Commit {
     pub(crate) fn wait_passively(&self, target: Target, deadline: Option<Instant>) -> Result<()> {
         self.request(target);
         loop {
-            let seen = self.marks.changed.count();
+            let listener = self.marks.changed.listen();
             if let Some(outcome) = self.marks.outcome(target) {
                 return outcome;
             }
@@ -475,7 +502,7 @@ impl Commit {
                 self.lead(lead, Some(target));
                 continue;
             }
-            self.marks.changed.wait(seen, deadline);
+            listener.wait(deadline);
         }
     }
 

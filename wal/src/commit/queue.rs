@@ -41,6 +41,32 @@ pub(crate) struct Group {
     pub(crate) candidates: u32,
 }
 
+impl Group {
+    /// A group without records.
+    fn new(segment: Arc<ActiveSegment>) -> Group {
+        Group {
+            sequence: 0,
+            segment,
+            starts_segment: false,
+            first: Lsn::ZERO,
+            end: Lsn::ZERO,
+            bytes: AlignedBuffer::default(),
+            frames_at: 0,
+            records: 0,
+            wants_sync: false,
+            candidates: 0,
+        }
+    }
+
+    /// Takes its records out; the buffer keeps its memory.
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.records = 0;
+        self.wants_sync = false;
+        self.candidates = 0;
+    }
+}
+
 /// Where the records of one append went.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -83,8 +109,13 @@ pub(crate) enum Admission {
 /// The state under the queue lock.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    pub(crate) groups: VecDeque<Group>,
-    spare: Vec<AlignedBuffer>,
+    pub(crate) groups: VecDeque<Box<Group>>,
+    /// Written groups, empty again: each keeps its buffer and its hold on the active segment.
+    #[expect(
+        clippy::vec_box,
+        reason = "a group goes back and forth between here, the queue and the leader, and is large"
+    )]
+    spare: Vec<Box<Group>>,
     queued_bytes: usize,
     next_sequence: u64,
     /// The LSN the next record gets.
@@ -134,6 +165,7 @@ impl Queue {
 
     /// Whether frames of `bytes` can be pushed now. The last `reserve` bytes of a segment are for appends that ask for the reserve,
     /// unless the next segment is ready: so a checkpoint record finds room on a full disk.
+    #[inline]
     pub(crate) fn admit(&self, bytes: u64, queue_bytes_max: usize, reserve: u64) -> Result<Admission> {
         if self.next_lsn.distance_from(Lsn::ZERO) + bytes > Lsn::LIMIT.get() {
             let detail = "the log sequence numbers end at 2^63";
@@ -153,6 +185,7 @@ impl Queue {
     }
 
     /// Appends the frames of one append, which was admitted, and rotates first if the segment has no room for them.
+    #[inline]
     pub(crate) fn push<'a>(
         &mut self,
         inputs: impl Iterator<Item = Input<'a>>,
@@ -193,6 +226,8 @@ impl Queue {
     pub(crate) fn go_on_in(&mut self, segment: Arc<ActiveSegment>) {
         self.next_lsn = segment.base;
         self.prepare_at = fill_begins_at(&segment);
+        // What is spare holds on to no segment but the active one.
+        self.spare.iter_mut().for_each(|group| group.segment = Arc::clone(&segment));
         self.segment = segment;
     }
 
@@ -204,6 +239,7 @@ impl Queue {
     }
 
     /// Makes the last group one that an append of `bytes` joins.
+    #[inline]
     fn open_group(&mut self, bytes: usize, group_bytes_max: usize) {
         let has_room = |queue: &Queue| bytes as u64 <= queue.segment.limit.distance_from(queue.next_lsn);
         let joins = self.groups.back().is_some_and(|group| {
@@ -246,25 +282,18 @@ impl Queue {
     }
 
     fn new_group(&mut self, starts_segment: bool) {
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        let frames_at = if starts_segment { HEADER_BYTES as usize } else { self.segment.block_prefix(self.next_lsn) };
-        bytes.extend_zeros(frames_at);
-        self.groups.push_back(Group {
-            sequence: self.next_sequence,
-            segment: Arc::clone(&self.segment),
-            starts_segment,
-            first: self.next_lsn,
-            end: self.next_lsn,
-            bytes,
-            frames_at,
-            records: 0,
-            wants_sync: false,
-            candidates: 0,
-        });
+        let mut group = self.spare.pop().unwrap_or_else(|| Box::new(Group::new(Arc::clone(&self.segment))));
+        group.sequence = self.next_sequence;
+        group.starts_segment = starts_segment;
+        group.first = self.next_lsn;
+        group.end = self.next_lsn;
+        group.frames_at = if starts_segment { HEADER_BYTES as usize } else { self.segment.block_prefix(self.next_lsn) };
+        group.bytes.extend_zeros(group.frames_at);
+        self.groups.push_back(group);
         self.next_sequence += 1;
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Group> {
+    pub(crate) fn pop(&mut self) -> Option<Box<Group>> {
         if self.groups.len() == 1 {
             self.pad_last_group();
         }
@@ -278,14 +307,17 @@ impl Queue {
         self.queued_bytes = 0;
     }
 
-    /// Keeps a written group's buffer for a later group.
-    pub(crate) fn give_back(&mut self, buffer: Option<AlignedBuffer>) {
-        if let Some(mut buffer) = buffer
-            && buffer.capacity() <= SPARE_BYTES_MAX
+    /// Keeps a written group, with its buffer, to be a later one.
+    pub(crate) fn give_back(&mut self, group: Option<Box<Group>>) {
+        if let Some(mut group) = group
+            && group.bytes.capacity() <= SPARE_BYTES_MAX
             && self.spare.len() < SPARES_MAX
         {
-            buffer.clear();
-            self.spare.push(buffer);
+            group.clear();
+            if !Arc::ptr_eq(&group.segment, &self.segment) {
+                group.segment = Arc::clone(&self.segment);
+            }
+            self.spare.push(group);
         }
     }
 }

@@ -222,6 +222,24 @@ fn a_subscriber_sees_the_last_durable_lsn_without_asking_again() {
 }
 
 #[test]
+fn a_follower_sees_the_last_record_although_none_comes_after_it() {
+    let config = config(SyncMode::Sync);
+    let template = template(&config);
+    explorer("follower").check(move || {
+        let disk = Disk::new(template.kill());
+        let log = open(&disk, &config);
+        let mut follower = log.follow(log.next_lsn()).expect("from the end");
+        let follower = spawn("follower", move || {
+            (0..3).for_each(|_| drop(follower.next_record().expect("the log is open")));
+        });
+        let told = Told::default();
+        finish(writer(&log, &disk, &told, 0, 3, 104)).expect("nothing fails");
+        finish(follower);
+        log.close().expect("it closes");
+    });
+}
+
+#[test]
 fn a_batch_is_synced_in_time_although_nobody_asks() {
     let config = config(BATCH);
     let template = template(&config);
