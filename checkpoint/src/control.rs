@@ -6,6 +6,8 @@ use wal::fs::OpenMode;
 use wal::fs::durable::LogDir;
 use wal::{Error, ErrorKind, LogId, Lsn, Result};
 
+use crate::page::{PAGE_BYTES_MAX, PAGE_BYTES_MIN};
+
 /// Its name.
 pub(crate) const CONTROL: &str = "checkpoint";
 /// The name of its replacement. Between replacements a file of this name keeps the room that the next one needs on a full disk.
@@ -71,6 +73,16 @@ impl Control {
             redo: Lsn::new(Le::read_u64(&block[48..])),
             checkpoint_record: Lsn::new(Le::read_u64(&block[56..])),
         })
+    }
+
+    /// Size of a page in bytes, if it is one that a store can have. What a database with pages of its own says there is its own affair.
+    pub(crate) fn page_bytes_of_store(&self, dir: &LogDir) -> Result<usize> {
+        let page_bytes = self.page_bytes as usize;
+        if page_bytes.is_power_of_two() && (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page_bytes) {
+            return Ok(page_bytes);
+        }
+        let detail = format!("it names pages of {page_bytes} bytes");
+        Err(Error::new(ErrorKind::Corruption, "read control file", detail).at_path(dir.path_of(CONTROL)))
     }
 }
 
@@ -221,5 +233,25 @@ mod tests {
         }
         let foreign = opens(Control { log_id: [9; 16], ..found }).expect_err("it belongs to another log");
         assert_eq!(foreign.kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn a_control_file_names_a_size_that_pages_of_a_store_can_have() {
+        let fs = SimFs::new(1);
+        let store = open(&fs).expect("a new store opens");
+        store.put("a", "1").expect("a put works");
+        store.close().expect("the store closes");
+        let block = fs.read_file(CONTROL_OF_STORE).expect("it is there");
+        let found = Control::decode(&block).expect("it is one");
+        for page_bytes in [0, 1, 2048, 5000, 64 << 10, u32::MAX] {
+            let control = Control { page_bytes, ..found };
+            fs.write_file(CONTROL_OF_STORE, &control.encode()).expect("it can be replaced");
+            let opened = open(&fs).map(drop).expect_err("no page is like that");
+            let shown = crate::inspect::show(&fs, "/store").map(drop).expect_err("no page is like that");
+            for error in [opened, shown] {
+                assert_eq!(error.kind(), ErrorKind::Corruption, "{page_bytes}: {error}");
+                assert!(error.to_string().contains("control file"), "{page_bytes}: {error}");
+            }
+        }
     }
 }

@@ -172,7 +172,8 @@ impl Opener {
         let log = opener.open(path.join(LOG))?;
         let (created, checkpointer, page_bytes) = match ControlFile::read(&dir)? {
             Some(control) => {
-                (false, Checkpointer::existing(dir.clone(), log.clone(), control)?, control.page_bytes as usize)
+                let page_bytes = control.page_bytes_of_store(&dir)?;
+                (false, Checkpointer::existing(dir.clone(), log.clone(), control)?, page_bytes)
             }
             None => (true, create(&dir, &log, &config)?, config.page_bytes),
         };

@@ -13,7 +13,7 @@ use super::{CheckpointRecordState, LogInfo, MetaInfo, PagesInfo, StoreInfo};
 use crate::change::{CHECKPOINT, Change, CheckpointRecord};
 use crate::control::{CONTROL, Control, ControlFile};
 use crate::file::{PAGES, PageFile, ReadError};
-use crate::page::{self, Damage, Meta, PAGE_BYTES_MAX, PAGE_BYTES_MIN, PageId, PageKind};
+use crate::page::{self, Damage, Meta, PageId, PageKind};
 use crate::spare::{self, SPARE_PAGES};
 use crate::store::LOG;
 
@@ -34,11 +34,7 @@ impl Look {
     pub(super) fn open(fs: &dyn FileSystem, path: &Path, findings: &mut Findings) -> Result<Look> {
         let dir = LogDir::open(fs, path)?;
         let Some(control) = ControlFile::read(&dir)? else { return Err(no_store(fs, path, &dir)) };
-        let page_bytes = control.page_bytes as usize;
-        if !page_bytes.is_power_of_two() || !(PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page_bytes) {
-            let detail = format!("it names pages of {page_bytes} bytes");
-            return Err(Error::new(ErrorKind::Corruption, "read control file", detail).at_path(dir.path_of(CONTROL)));
-        }
+        control.page_bytes_of_store(&dir)?;
         let log = match LogReader::open_with(fs, path.join(LOG)) {
             Ok(log) => Some(log),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corruption) => {

@@ -510,3 +510,20 @@ fn a_page_that_the_log_has_as_a_whole_gets_no_image_when_recovery_writes_it_to_m
     assert!(stats.images_written < 2 * stats.pool_pages, "{stats:?}");
     assert!(content(&store).expect("it can be read") == model);
 }
+
+#[test]
+fn a_store_is_locked_before_anything_is_read_that_another_process_may_be_changing() {
+    let fs = SimFs::new(1);
+    let store = open(&fs, &config(SyncMode::Sync)).expect("a new store opens");
+    store.put("a", "1").expect("a put works");
+    store.close().expect("the store closes");
+    fs.record_trace(true);
+    open(&fs, &config(SyncMode::Sync)).expect("it opens");
+    let trace = fs.take_trace();
+    let lock = trace.iter().position(|event| event.operation == Operation::TryLock).expect("the log is locked");
+    for name in ["checkpoint", "pages"] {
+        let path = format!("{DIR}/{name}");
+        let first = trace.iter().position(|event| event.path == path).expect("it is read");
+        assert!(lock < first, "{name} at call {first}, the lock at {lock}");
+    }
+}
