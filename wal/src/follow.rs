@@ -8,7 +8,8 @@ use crate::lsn::Lsn;
 use crate::shared::Shared;
 use crate::tail::{Reader, Record};
 
-/// Reads a live log and waits for more as records become durable, across rotation.
+/// Reads a live log and waits for more as records become durable, across rotation. As long as it is there, the log keeps a copy in memory
+/// of up to 64 KiB of what was written last.
 #[derive(Debug)]
 pub struct Follower {
     reader: Reader,
@@ -17,7 +18,9 @@ pub struct Follower {
 
 impl Follower {
     pub(crate) fn new(shared: Arc<Shared>, from: Lsn) -> Result<Follower> {
-        Ok(Follower { reader: Reader::live(Arc::clone(&shared), from)?, shared })
+        let mut reader = Reader::live(Arc::clone(&shared), from)?;
+        reader.last_written = Some(Arc::new(shared.commit.last_written.follow()));
+        Ok(Follower { reader, shared })
     }
 
     /// The LSN from which it reads on.

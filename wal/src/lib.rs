@@ -51,6 +51,7 @@ pub mod fs;
 mod gentle;
 mod hold;
 pub mod inspect;
+mod last_written;
 mod log_reader;
 mod lsn;
 mod metrics;

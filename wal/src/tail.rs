@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::LogDir;
 use crate::inspect::{LogEnd, judge_end};
+use crate::last_written::Following;
 use crate::lsn::Lsn;
 use crate::record::{FrameHeader, LogId, RecordType};
 use crate::recover::survey::{ControlState, read_control};
 use crate::scan::Stop;
-use crate::segment::chain::{Chain, Location};
+use crate::segment::chain::{Location, Pin};
 use crate::segment::header::{HeaderState, SegmentHeader};
 use crate::segment::name::{self, FileName};
 use crate::segment::reader::{SegmentFile, SegmentReader};
@@ -72,18 +73,6 @@ struct Current {
     _pin: Option<Pin>,
 }
 
-#[derive(Debug)]
-struct Pin {
-    chain: Arc<Chain>,
-    number: u64,
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        self.chain.unpin(self.number);
-    }
-}
-
 /// Iterates over the records of a log in LSN order.
 ///
 /// As an iterator it yields owned records; [`Reader::next_record`] lends them from its buffer instead. On a live log it ends at
@@ -106,6 +95,8 @@ pub struct Reader {
     /// The iterator gave an error; it ends then, so that a loop over it does too.
     pub(crate) has_failed: bool,
     end: Option<LogEnd>,
+    /// Where to look before the files are read; for who follows a live log.
+    pub(crate) last_written: Option<Arc<Following>>,
 }
 
 /// What a successor says of a segment's last frame.
@@ -138,6 +129,7 @@ impl Reader {
             batch_checked_to: Lsn::ZERO,
             has_failed: false,
             end: None,
+            last_written: None,
         })
     }
 
@@ -280,7 +272,7 @@ impl Reader {
                 Location::Gap { end, next } if self.position == end => self.position = next,
                 Location::Gap { end, .. } => return Err(cut(self.position, end)),
                 Location::In(link) => {
-                    let pin = Pin { chain: Arc::clone(&shared.chain), number: link.number };
+                    let pin = Pin::of(&shared.chain, link.number);
                     let end = link.end.unwrap_or(durable).min(durable);
                     let opened = self.open_segment(&shared.dir, shared.log_id, link.number, Some(end), Some(pin));
                     if let Err(error) = opened {
@@ -322,7 +314,8 @@ impl Reader {
             self.position = align(&segment, &header, self.position, end, may_probe)?;
             self.is_unaligned = false;
         }
-        let reader = SegmentReader::new(segment.file, header, self.position, end.max(self.position));
+        let reader = SegmentReader::new(segment.file, header, self.position, end.max(self.position))
+            .following(self.last_written.clone());
         self.current = Some(Current { reader, sealed_end: header.sealed_end, _pin: pin });
         Ok(())
     }
@@ -633,7 +626,7 @@ pub(crate) fn read_live(shared: &Shared, lsn: Lsn) -> Result<Record> {
         Location::Truncated => Err(truncated(lsn, shared.chain.start())),
         Location::Gap { .. } => Err(not_found(lsn)),
         Location::In(link) => {
-            let _pin = Pin { chain: Arc::clone(&shared.chain), number: link.number };
+            let _pin = Pin::of(&shared.chain, link.number);
             let fetch = || fetch(&shared.dir, shared.log_id, link.number, lsn, Some(link.end.unwrap_or(durable)));
             fetch().or_else(|error| {
                 // A change of structure that is under way may look like damage.

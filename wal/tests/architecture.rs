@@ -9,7 +9,7 @@ use std::path::Path;
 /// for the modules inside it that are not named themselves.
 const LADDER: &[&[&str]] = &[
     &["lsn", "sync", "clock", "buffer", "gentle", "museum", "fs", "segment::name"],
-    &["error", "event", "record", "metrics", "fs::sim"],
+    &["error", "event", "record", "metrics", "fs::sim", "last_written"],
     &["observe", "segment::header", "scan", "fs::durable"],
     &["config", "control", "watermark", "segment", "segment::chain", "segment::writer", "segment::reader", "stream"],
     &["prepare", "rewrite", "recover::survey", "statistics"],

@@ -232,3 +232,38 @@ fn a_reader_of_files_shows_nothing_behind_the_end_that_the_next_segment_names() 
     let shown: Vec<_> = files(&run).reader(Lsn::ZERO).expect("a reader").map(|it| it.expect("it reads").lsn).collect();
     assert_eq!(shown, [0, 1, 2].map(|index| lsn(&run, index)), "the second segment says where the first one ends");
 }
+
+#[test]
+fn a_follower_reads_no_file_for_what_a_direct_write_has_just_left_on_the_device_alone() {
+    let run = Run::through(&setup(SYNC, 0), &[Op::Append(100)]);
+    let mut follower = run.log().follow(Lsn::ZERO).expect("a follower");
+    follower.next_record().expect("it is there");
+    run.fs.record_trace(true);
+    for number in 0..40 {
+        let lsn = run.log().append(&[number; 500]).expect("an append");
+        let record = follower.next_record().expect("it is there");
+        assert_eq!((record.lsn, record.payload), (lsn, vec![number; 500]));
+    }
+    assert!(run.log().stats().rotations > 1, "it has gone on to another segment");
+    let trace = run.fs.take_trace();
+    let of_frames = trace.iter().find(|event| event.operation == Operation::Read && event.offset >= 4096);
+    assert_eq!(of_frames, None);
+}
+
+#[test]
+fn a_follower_that_is_behind_reads_on_in_a_segment_that_a_cut_has_rewritten() {
+    for mode in [SYNC, BATCH, NONE] {
+        let run = Run::through(&setup(mode, 0), &[Op::Append(100)]);
+        let mut follower = run.log().follow(run.log().next_lsn()).expect("a follower");
+        let append = |payload: &[u8]| {
+            let lsn = run.log().append(payload).expect("an append");
+            run.log().flush().expect("a flush");
+            lsn
+        };
+        let lsns: Vec<Lsn> = (0..6).map(|number| append(&[number; 100])).collect();
+        run.log().truncate_after(lsns[3]).expect("a cut");
+        let mut next = || follower.next_record().unwrap_or_else(|why| panic!("mode {mode}: {why}")).lsn;
+        assert_eq!([next(), next(), next(), next()], lsns[..4]);
+        assert_eq!(append(b"behind the cut"), next());
+    }
+}

@@ -343,6 +343,8 @@ impl Commit {
         tail.block.clear();
         if segment.direct.is_some() {
             tail.block.extend_from_slice(&group.bytes.as_slice()[content - content % BLOCK_BYTES..content]);
+            let frames = &group.bytes.as_slice()[group.frames_at..content];
+            self.last_written.push(segment.number, segment.epoch, group.first, frames);
         }
         // Wakers may look at the log at once, so no lock is held when they are woken.
         drop(tail);

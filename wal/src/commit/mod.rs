@@ -6,8 +6,8 @@
 //! A leader hands over when its own record is acknowledged, so no appender works for others for long. Tickets that nobody
 //! waits for are driven by the background thread.
 //!
-//! Lock order: `structure` (in `Shared`), then `queue`, then `tail`, then `sync`, then the chain and the watermark's own locks. Of these only
-//! `structure` and `tail` are held over a system call, and only `structure` while somebody is woken.
+//! Lock order: `structure` (in `Shared`), then `queue`, then `tail`, then `sync`, then the chain, `last_written` and the watermark's own
+//! locks. Of these only `structure` and `tail` are held over a system call, and only `structure` while somebody is woken.
 
 mod lead;
 mod queue;
@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Background, Config, SyncMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::last_written::LastWritten;
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::museum::{Bug, Bugs};
@@ -114,6 +115,7 @@ pub(crate) struct Commit {
     /// How many segments may hold unsynced data: each append looks, and takes no lock for it.
     unsynced_segments: AtomicUsize,
     pub(crate) marks: Arc<Watermark>,
+    pub(crate) last_written: Arc<LastWritten>,
     /// Waiters that may lead sleep on the event of their group's lowest sequence bit, so a broadcast wakes one group and not the next.
     groups_done: [Event; 2],
     /// How many records the last group acknowledged: as many are about to come back.
@@ -144,6 +146,7 @@ impl Commit {
             sync_done: Condvar::new(),
             unsynced_segments: AtomicUsize::new(1),
             marks,
+            last_written: Arc::default(),
             groups_done: Default::default(),
             expected: AtomicU32::new(0),
             arrived: AtomicU32::new(0),

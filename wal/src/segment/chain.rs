@@ -1,6 +1,7 @@
 //! The segments of an open log: which one holds an LSN, and who is reading it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::lsn::Lsn;
 use crate::sync::RwLock;
@@ -40,6 +41,26 @@ pub(crate) struct Chain {
     cuts: AtomicU64,
     /// The start of the log; beside the lock for the same reason, and changed only under it.
     start: AtomicU64,
+}
+
+/// What [`Chain::pin`] did for a segment. Dropping it unpins the segment.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    chain: Arc<Chain>,
+    number: u64,
+}
+
+impl Pin {
+    /// The pin of segment `number`, which has just been pinned.
+    pub(crate) fn of(chain: &Arc<Chain>, number: u64) -> Pin {
+        Pin { chain: Arc::clone(chain), number }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.chain.unpin(self.number);
+    }
 }
 
 impl Chain {
@@ -89,8 +110,8 @@ impl Chain {
         Some(inner.links[index])
     }
 
-    /// As [`Chain::locate`]; a segment that is found is pinned, so that its blocks are not used again before
-    /// [`Chain::unpin`].
+    /// As [`Chain::locate`]; a segment that is found is pinned, so that its blocks are not used again before its [`Pin`] is
+    /// dropped.
     pub(crate) fn pin(&self, lsn: Lsn) -> (Location, u64) {
         let mut inner = self.inner.write();
         let location = inner.locate(lsn, self.start());
@@ -100,7 +121,7 @@ impl Chain {
         (location, self.cuts())
     }
 
-    pub(crate) fn unpin(&self, number: u64) {
+    fn unpin(&self, number: u64) {
         let mut inner = self.inner.write();
         let count = inner.pins.get_mut(&number).expect("only pinned segments are unpinned");
         *count -= 1;

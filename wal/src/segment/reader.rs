@@ -1,11 +1,13 @@
 //! Reads one segment: drives the scanner over a file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
 use crate::fs::durable::{LogDir, LogFile};
 use crate::gentle::{Haste, STEP_BYTES};
+use crate::last_written::Following;
 use crate::lsn::Lsn;
 use crate::record::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::scan::{Flaw, Scanner, Step, Stop};
@@ -86,6 +88,8 @@ pub(crate) struct SegmentReader {
     /// How much the next read asks for.
     read_bytes: usize,
     read_bytes_max: usize,
+    /// Asked before the file is read.
+    last_written: Option<Arc<Following>>,
 }
 
 impl SegmentReader {
@@ -101,7 +105,13 @@ impl SegmentReader {
             buffer_lsn: from,
             read_bytes: READ_BYTES_FIRST,
             read_bytes_max: READ_BYTES_MAX,
+            last_written: None,
         }
+    }
+
+    /// The same reader, which takes what was written last from memory, if it is given where from.
+    pub(crate) fn following(self, last_written: Option<Arc<Following>>) -> SegmentReader {
+        SegmentReader { last_written, ..self }
     }
 
     /// The same reader, reading in steps of the size that goes with the haste.
@@ -219,9 +229,14 @@ impl SegmentReader {
             self.buffer.resize(goal, 0);
         }
         let room = &mut self.buffer[self.held..goal.max(self.held)];
-        let offset = self.header.offset_of(self.buffer_lsn) + self.held as u64;
-        let read = self.file.read_at(room, offset);
-        self.held += read.map_err(|error| error.at_segment(self.header.segment).at_lsn(self.buffer_lsn))?;
+        let SegmentHeader { segment, epoch, .. } = self.header;
+        let lsn = self.buffer_lsn.advance(self.held as u64);
+        if self.last_written.as_ref().is_some_and(|last| last.copy_to(room, segment, epoch, lsn)) {
+            self.held += room.len();
+            return Ok(self.held >= wanted);
+        }
+        let read = self.file.read_at(room, self.header.offset_of(lsn));
+        self.held += read.map_err(|error| error.at_segment(segment).at_lsn(self.buffer_lsn))?;
         Ok(self.held >= wanted)
     }
 
