@@ -74,7 +74,7 @@ pub struct Config {
     /// How many bytes, from the end, are read and checked when a cleanly closed log is opened; at least the last segment
     /// is. Default: 64 MiB.
     pub verify_bytes_on_open: u64,
-    /// How many segments removed by truncation are kept to be used again. Default: 2.
+    /// How many segments removed by truncation are kept to be used again, if no other name leads to them (a hard link). Default: 2.
     pub recycle_segments_max: usize,
     /// Size of the file that is given up when truncation finds the disk full. Default: 128 KiB.
     pub reserve_bytes: u64,

@@ -128,8 +128,8 @@ impl Preparer {
         self.recycled.lock().pop()
     }
 
-    /// Removes the name of segment `number`, or keeps its file to be used again if `may_recycle`, it has the right size and there
-    /// is room for it. Not durable before the directory is synced. Returns the file that lost its name, and its size.
+    /// Removes the name of segment `number`, or keeps its file to be used again if `may_recycle`, it has the right size and no other
+    /// name, and there is room for it. Not durable before the directory is synced. Returns the file that lost its name, and its size.
     pub(crate) fn retire(&self, number: u64, may_recycle: bool) -> Result<Option<(LogFile, u64)>> {
         let name = name::segment(number);
         // What cannot be written can be removed all the same.
@@ -138,6 +138,8 @@ impl Preparer {
         let Some(file) = found else { return Ok(None) };
         let bytes = file.len()?;
         let mut recycled = self.recycled.lock();
+        // A file that was given another name is kept there by somebody, as a backup by hard links does.
+        let may_recycle = may_recycle && !file.has_another_name()?;
         if may_recycle && recycled.len() < self.recycled_max && bytes == self.segment_bytes {
             self.dir.rename(&name, &name::recycle(number))?;
             recycled.push(number);

@@ -124,7 +124,8 @@ pub(crate) fn truncate_before(shared: &Shared, lsn: Lsn, policy: TruncatePolicy)
         // Held open, so that its space is not given back at once. If it cannot be opened, that is all that is lost.
         let replaced = shared.dir.find_file(&name::segment(header.segment), OpenMode::Write).ok().flatten();
         shared.commit_temp(temp)?;
-        files.extend(replaced);
+        // Whoever has a hold may be copying what is kept of it by means that know nothing of locks.
+        files.extend(replaced.filter(|_| shared.holds.lock().oldest().is_none()));
         shared.chain.rebase(header.segment, header.base);
     }
     if segments_removed > 0 {

@@ -288,15 +288,20 @@ fn a_removed_segment_that_has_another_name_keeps_its_bytes(world: &World) {
         // There files have one name.
         return;
     }
-    let log = world.open(Config { recycle_segments_max: 0, ..small() });
-    let lsns_before = fill(&log, 60);
-    log.truncate_after(*lsns_before.last().unwrap()).unwrap();
-    let linked = link_segments(world, &world.path.with_extension("backup"));
-    let done = log.truncate_before(lsns_before[50]).unwrap();
-    assert!(done.segments_removed > 0 && done.boundary == Boundary::Rewritten, "{done:?}");
-    log.close().unwrap();
-    for (path, bytes) in linked.iter().take(done.segments_removed as usize + 1) {
-        assert!(std::fs::read(path).unwrap() == *bytes, "{}", path.display());
+    for recycle_segments_max in [0, 2] {
+        let log = world.open(Config { recycle_segments_max, ..small() });
+        let lsns_before = fill(&log, 60);
+        log.truncate_after(*lsns_before.last().unwrap()).unwrap();
+        let backup = world.path.with_extension(format!("backup-{recycle_segments_max}"));
+        let linked = link_segments(world, &backup);
+        let done = log.truncate_before(lsns_before[50]).unwrap();
+        assert!(done.segments_removed > 0 && done.boundary == Boundary::Rewritten, "{done:?}");
+        // Into the segments that are used again, if there are any.
+        fill(&log, 60);
+        log.close().unwrap();
+        for (path, bytes) in linked.iter().take(done.segments_removed as usize + 1) {
+            assert!(std::fs::read(path).unwrap() == *bytes, "{}", path.display());
+        }
     }
 }
 
@@ -361,5 +366,23 @@ fn a_segment_that_somebody_reads_keeps_its_bytes_until_he_is_done() {
     drop(last);
     // Both readers of the files are done by now with what they had open, or are told.
     assert_eq!(truncated.find_map(Result::err).map(|error| error.kind()), Some(ErrorKind::Truncated));
+    log.close().unwrap();
+}
+
+#[test]
+fn a_replaced_boundary_keeps_its_bytes_under_a_hold_for_who_copies_it_without_a_lock() {
+    let world = World::simulated();
+    let log = world.open(Config { recycle_segments_max: 0, ..small() });
+    let lsns_before = fill(&log, 60);
+    let boundary = log.reader(lsns_before[50]).unwrap().next_record().unwrap().unwrap().segment;
+    let hold = log.hold("backup", lsns_before[50]).unwrap();
+    let (freed, _) = freed_by(&world, || {
+        let done = log.truncate_before(lsns_before[50]).unwrap();
+        assert!(done.segments_removed > 0 && done.boundary == Boundary::Rewritten, "{done:?}");
+    });
+    assert!(!freed.is_empty(), "nobody holds what is before the hold");
+    let name = format!("{boundary:016x}.wal");
+    assert!(!freed.iter().any(|event| event.path.ends_with(&name)), "it holds records that are held: {freed:?}");
+    drop(hold);
     log.close().unwrap();
 }

@@ -364,6 +364,11 @@ impl LogFile {
         self.file.has_name().map_err(|error| Error::io("read metadata of", self.path(), error))
     }
 
+    /// Whether more than one name leads to the file.
+    pub(crate) fn has_another_name(&self) -> Result<bool> {
+        self.file.has_another_name().map_err(|error| Error::io("read metadata of", self.path(), error))
+    }
+
     /// Has the operating system read no further than it is asked to.
     pub fn read_no_further(&self) -> Result<()> {
         self.file.read_no_further().map_err(|error| Error::io("give advice on", self.path(), error))

@@ -112,6 +112,12 @@ pub trait File: Debug + Send + Sync + 'static {
         Ok(true)
     }
 
+    /// Whether more than one name leads to the file, which has one in the log: then it is not used again for another segment. False where nobody
+    /// knows.
+    fn has_another_name(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Advises the operating system to read what is asked for and no further, through this handle. It need not follow.
     fn read_no_further(&self) -> io::Result<()> {
         Ok(())

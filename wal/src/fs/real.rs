@@ -58,6 +58,10 @@ impl File for RealFile {
         platform::has_name(&self.0)
     }
 
+    fn has_another_name(&self) -> io::Result<bool> {
+        platform::has_another_name(&self.0)
+    }
+
     fn read_no_further(&self) -> io::Result<()> {
         platform::read_no_further(&self.0)
     }
@@ -206,6 +210,10 @@ mod platform {
         Ok(file.metadata()?.nlink() > 0)
     }
 
+    pub(super) fn has_another_name(file: &fs::File) -> io::Result<bool> {
+        Ok(file.metadata()?.nlink() > 1)
+    }
+
     #[cfg(target_os = "linux")]
     pub(super) fn read_no_further(file: &fs::File) -> io::Result<()> {
         // It is advice: who refuses it reads as before, and what is read is no other.
@@ -317,6 +325,10 @@ mod platform {
 
     pub(super) fn has_name(_file: &fs::File) -> io::Result<bool> {
         Ok(true)
+    }
+
+    pub(super) fn has_another_name(_file: &fs::File) -> io::Result<bool> {
+        Ok(false)
     }
 
     pub(super) fn read_no_further(_file: &fs::File) -> io::Result<()> {
