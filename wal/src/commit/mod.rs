@@ -43,7 +43,7 @@ const RESERVE_MAX: u64 = 64 << 10;
 /// takes several, and who is woken may take the core of a leader.
 const WRITTEN_AWAKE_MAX: Duration = if cfg!(wal_scheduled) { Duration::ZERO } else { Duration::from_micros(100) };
 /// How often whoever stays awake looks before he lets another thread run.
-const SPINS: u32 = 100;
+const SPINS: u32 = if cfg!(wal_scheduled) { 1 } else { 100 };
 /// In `batch` and `none` mode one append of this many is timed: reading the clock twice would cost a tenth of such an append.
 const TIMED_APPENDS: u64 = 64;
 

@@ -1,13 +1,20 @@
 //! Appends that race each other, rotation and the close.
 
 use wal_scheduled::{Config, SyncMode, Wal};
+use wal_scheduler::Explorer;
 
 use crate::disk::Disk;
-use crate::world::{BATCH, Told, check_crash, config, explorer, finish, inline, is_on_disk, open, template, writer};
+use crate::world::{
+    BATCH, Told, check_crash, config, explorer, finish, inline, is_on_disk, open, seeds_only, template, writer,
+};
 
 fn writers_race(name: &str, config: Config, writers: u8, count: u8, bytes: usize) {
+    writers_race_in(explorer(name), config, writers, count, bytes);
+}
+
+fn writers_race_in(explorer: Explorer, config: Config, writers: u8, count: u8, bytes: usize) {
     let template = template(&config);
-    explorer(name).check(move || {
+    explorer.check(move || {
         let disk = Disk::new(template.kill());
         let log = open(&disk, &config);
         let told = Told::default();
@@ -34,6 +41,15 @@ fn an_acknowledged_record_is_durable_without_background_threads() {
 #[test]
 fn an_acknowledged_record_is_durable_with_direct_writes() {
     writers_race("append direct", Config { direct_io: true, ..config(SyncMode::Sync) }, 3, 2, 100);
+}
+
+#[test]
+fn an_acknowledged_record_is_durable_if_whoever_waits_stays_awake() {
+    let busy_wait_max = std::time::Duration::from_secs(1);
+    for (name, config) in [("append awake", config(SyncMode::Sync)), ("append awake inline", inline(SyncMode::Sync))] {
+        let config = Config { busy_wait_max, ..config };
+        writers_race_in(seeds_only(name), config, 3, 2, 100);
+    }
 }
 
 #[test]

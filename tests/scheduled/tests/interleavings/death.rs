@@ -1,11 +1,12 @@
 //! A task that dies inside the log, before or after any of its calls: whoever waits is told, and nothing untrue is acknowledged.
 
 use wal_scheduled::{Config, ErrorKind, SyncMode, Wal};
-use wal_scheduler::pick;
+use wal_scheduler::{Explorer, pick};
 
 use crate::disk::Disk;
 use crate::world::{
-    BATCH, LATE, Told, check_crash, config, explorer, finish_or_die, inline, open, payload, spawn, template, writer,
+    BATCH, LATE, Told, check_crash, config, explorer, finish_or_die, inline, open, payload, seeds_only, spawn,
+    template, writer,
 };
 
 /// After a death in the log nobody is told that all is well, and nobody waits. A thread of the log may still be unwinding when the last
@@ -21,8 +22,12 @@ fn check_dead(log: &Wal, has_died: bool) {
 }
 
 fn writers_die(name: &str, config: Config, bytes: usize) {
+    writers_die_in(explorer(name), config, bytes);
+}
+
+fn writers_die_in(explorer: Explorer, config: Config, bytes: usize) {
     let template = template(&config);
-    explorer(name).check(move || {
+    explorer.check(move || {
         let disk = Disk::new(template.kill());
         let log = open(&disk, &config);
         disk.script.kill(pick(16), pick(2) == 1);
@@ -45,6 +50,8 @@ fn followers_of_a_leader_that_dies_neither_hang_nor_are_acknowledged() {
     writers_die("leader dies", config(SyncMode::Sync), 100);
     writers_die("leader dies, inline", inline(SyncMode::Sync), 100);
     writers_die("leader dies, batch", config(BATCH), 100);
+    let busy_wait_max = std::time::Duration::from_secs(1);
+    writers_die_in(seeds_only("leader dies, awake"), Config { busy_wait_max, ..config(SyncMode::Sync) }, 100);
 }
 
 #[test]

@@ -20,6 +20,11 @@ pub fn explorer(name: &str) -> Explorer {
     Explorer::new(name).seeds(500).preemptions(1, 500)
 }
 
+/// An exploration for threads that stay awake: the executions with few preemptions let such a thread run for ever.
+pub fn seeds_only(name: &str) -> Explorer {
+    Explorer::new(name).seeds(500)
+}
+
 /// Small segments, nothing that depends on real time, background threads.
 pub fn config(sync_mode: SyncMode) -> Config {
     Config {
