@@ -15,7 +15,7 @@ use crate::sync::Mutex;
 
 /// What is written at once where direct I/O fills a segment. Half of it delays an append less and twice as many, twice of it makes the rare slow
 /// appends slower.
-const FILL_BYTES: u64 = 128 << 10;
+const FILL_BYTES: u64 = if cfg!(wal_scheduled) { 4 << 10 } else { 128 << 10 };
 
 /// How the next step of filling a segment is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

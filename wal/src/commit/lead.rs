@@ -579,8 +579,8 @@ impl Commit {
     /// While paused: gives up the prepared segment, which the caller removes. A preparation that is under way is waited for.
     pub(crate) fn take_prepared(&self) -> Option<u64> {
         let mut queue = self.queue.lock();
-        self.hurry(&mut queue);
         while queue.next_segment.is_coming() && !queue.is_closed && self.marks.poison().is_none() {
+            self.hurry(&mut queue);
             self.room.wait(&mut queue);
         }
         match std::mem::replace(&mut queue.next_segment, Next::Missing) {

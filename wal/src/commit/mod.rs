@@ -325,8 +325,14 @@ impl Commit {
 
     fn wait_for_preparation<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         let started = Instant::now();
-        self.hurry(&mut queue);
-        while queue.next_segment.is_coming() && !queue.is_closed && self.marks.poison().is_none() {
+        let active = queue.segment.number;
+        // Over if another append has taken the segment: the one after it is made at leisure, and may not be needed here.
+        while queue.segment.number == active
+            && queue.next_segment.is_coming()
+            && !queue.is_closed
+            && self.marks.poison().is_none()
+        {
+            self.hurry(&mut queue);
             self.room.wait(&mut queue);
         }
         self.parts.metrics.prepare_wait.record_duration(started.elapsed());

@@ -66,6 +66,8 @@ fn what_is_acknowledged_in_none_mode_is_a_prefix() {
 fn appends_that_race_for_the_next_segment_all_get_one() {
     writers_race("rotate sync", config(SyncMode::Sync), 2, 3, 2500);
     writers_race("rotate inline", inline(SyncMode::Sync), 2, 3, 2500);
+    // Such a segment is filled in steps, and at leisure if nobody waits for it. An append that was late for the one before does.
+    writers_race("rotate direct", Config { direct_io: true, ..config(SyncMode::Sync) }, 3, 3, 1300);
 }
 
 /// However many segments are begun while a sync runs: what it says to be durable is.
