@@ -237,14 +237,21 @@ fn publish_until_stopped(shared: &Shared) {
 impl Handle {
     fn start_threads(&self) -> Result<()> {
         let background = self.spawn("wal-background", |shared| {
-            loop {
-                let listener = shared.background.listen();
+            let work = || {
                 shared.run_callbacks();
-                shared.commit.run_background();
+                shared.commit.run_background()
+            };
+            loop {
+                // It listens only when it has nothing to do: to wake somebody who listens takes a system call.
+                while work() && !shared.is_stopping() {}
+                let listener = shared.background.listen();
+                let goes_on = work();
                 if shared.is_stopping() {
                     return;
                 }
-                listener.wait(shared.commit.next_deadline());
+                if !goes_on {
+                    listener.wait(shared.commit.next_deadline());
+                }
             }
         })?;
         *self.background.lock() = Some(background);

@@ -600,12 +600,16 @@ impl Commit {
     }
 
     /// The loop of the background thread: drives what nobody waits for and the syncs that are due.
-    pub(crate) fn run_background(&self) {
+    /// Returns whether it wrote a group, so that there may be another.
+    pub(crate) fn run_background(&self) -> bool {
         debug_assert!(self.parts.config.background == Background::Threads);
         // One group at a time, so that callbacks run and syncs are not late however much is submitted.
-        if let Some(lead) = self.try_lead() {
+        let lead = self.try_lead();
+        let leads = lead.is_some();
+        if let Some(lead) = lead {
             self.lead_once(lead);
         }
         self.sync_if_due();
+        leads
     }
 }
