@@ -61,7 +61,7 @@ pub struct Config {
     /// How long the leader of a group waits at most for appenders that were just acknowledged to come back. It costs a lone
     /// appender nothing. In `batch` and `none` mode at most one microsecond. Default: 25 microseconds.
     pub gather_max: Duration,
-    /// How long an append that waits for a sync stays awake before it sleeps: it looks again and again, and lets other threads run between
+    /// How long an append, or a wait for a ticket, that waits for a sync stays awake before it sleeps: it looks again and again, and lets other threads run between
     /// two looks. That keeps a core busy for each waiting thread, and spares the wake-up; where there are about as many appenders as cores and
     /// a sync takes less than a millisecond it makes a group cheaper, with many more it does harm. Default: zero, no waiting thread is awake.
     pub busy_wait_max: Duration,

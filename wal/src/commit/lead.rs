@@ -243,8 +243,8 @@ impl Commit {
         self.write_and_sync(&mut group);
         let expected = if group.records <= GATHER_RECORDS_MAX { group.records as u32 } else { 0 };
         self.expected.store(expected, Ordering::Relaxed);
-        // The marks were moved by an exchange, here or by whoever made a sync that covers the group; a failure was told with a fence.
-        self.groups_done[(group.sequence & 1) as usize].wake_all_after_exchange();
+        // With a fence: the sync that covers the group, and moved the mark, may have been made by another thread.
+        self.groups_done[(group.sequence & 1) as usize].wake_all();
         Some(group)
     }
 

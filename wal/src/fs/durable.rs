@@ -85,8 +85,8 @@ fn stays_as_it_is(name: &str, file: &dyn File) -> bool {
     if !matches!(name::parse(name), FileName::Segment(_)) {
         return true;
     }
-    // Before the name is looked at: from here on nobody gets the exclusive lock. Where locks are refused, nobody gets that one either, and what
-    // somebody else's lock on a file that has its name is for does not matter.
+    // Before the name is looked at: from here on nobody gets the exclusive lock. Where locks are always refused, nobody gets that one
+    // either. One that is refused for a moment only is not tried again: if the file is shortened meanwhile, its reader looks again.
     file.try_lock_shared().ok();
     file.has_name().unwrap_or(true)
 }
