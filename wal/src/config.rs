@@ -61,9 +61,10 @@ pub struct Config {
     /// How long the leader of a group waits at most for appenders that were just acknowledged to come back. It costs a lone
     /// appender nothing. In `batch` and `none` mode at most one microsecond. Default: 25 microseconds.
     pub gather_max: Duration,
-    /// How long an append, or a wait for a ticket, that waits for a sync stays awake before it sleeps: it looks again and again, and lets other threads run between
-    /// two looks. That keeps a core busy for each waiting thread, and spares the wake-up; where there are about as many appenders as cores and
-    /// a sync takes less than a millisecond it makes a group cheaper, with many more it does harm. Default: zero, no waiting thread is awake.
+    /// How long an append, or a wait for a ticket, that waits for the sync of another thread stays awake before it sleeps: it looks again and
+    /// again, and lets other threads run between two looks. That spares the wake-up, and keeps a core busy that nobody else wants. It is
+    /// not done while syncs take longer than this, nor for a while after other threads have kept such a waiter from a core for a millisecond.
+    /// A lone appender waits for nobody. Zero: waiting threads sleep. At most one second. Default: 250 microseconds.
     pub busy_wait_max: Duration,
     /// In `sync` mode, write groups with direct I/O, each write durable when it returns, where the file system allows that; it is
     /// tried at open. Otherwise, and in the other modes, a group is one write and one sync. Default: true.
@@ -104,7 +105,7 @@ impl Default for Config {
             queue_bytes_max: 16 << 20,
             group_bytes_max: 4 << 20,
             gather_max: Duration::from_micros(25),
-            busy_wait_max: Duration::ZERO,
+            busy_wait_max: Duration::from_micros(250),
             direct_io: true,
             pad_groups: false,
             verify_bytes_on_open: 64 << 20,

@@ -14,8 +14,8 @@ use crate::museum::Bug;
 use crate::record::{FRAME_HEADER_BYTES, first_frame_bytes, padding_header, stamp};
 use crate::segment::header::SegmentHeader;
 use crate::segment::writer::{ActiveSegment, ReadySegment};
+use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
-use crate::sync::{MutexGuard, thread};
 use crate::watermark::{Durability, Target};
 
 /// A write into the page cache takes about so long: to wait longer for others is not worth it.
@@ -102,7 +102,7 @@ impl Drop for LeaderGuard<'_> {
         if std::thread::panicking() && !self.was_panicking {
             let detail = "the thread that was writing a group panicked";
             self.commit.poison(Error::new(ErrorKind::Io, "write group", detail));
-            self.commit.queue.lock().is_led = false;
+            self.commit.vigil.set_led(&self.commit.queue.lock(), false);
             self.commit.room.notify_all();
         }
     }
@@ -123,9 +123,11 @@ impl Drop for Pause<'_> {
 impl Commit {
     /// Takes the lead if nobody has it and there is something to do.
     pub(super) fn try_lead(&self) -> Option<Lead> {
-        let mut queue = self.queue.lock();
-        let leads = !queue.is_led && self.has_work(&queue);
-        queue.is_led |= leads;
+        let queue = self.queue.lock();
+        let leads = !self.vigil.is_led() && self.has_work(&queue);
+        if leads {
+            self.vigil.set_led(&queue, true);
+        }
         leads.then(Lead::default)
     }
 
@@ -168,7 +170,7 @@ impl Commit {
         if self.has_work(&queue) {
             return Some(Work::SyncTo(queue.sync_to));
         }
-        queue.is_led = false;
+        self.vigil.set_led(&queue, false);
         self.room.notify_all();
         None
     }
@@ -196,10 +198,16 @@ impl Commit {
         let is_synced = self.default_durability() == Durability::Durable;
         let gather_max = self.parts.config.gather_max;
         let gather_max = if is_synced { gather_max } else { gather_max.min(GATHER_WRITTEN_MAX) };
-        let started = Instant::now();
-        while self.expects_more() && started.elapsed() < gather_max {
-            // To let others run takes longer than a write into the page cache does.
-            if is_synced { thread::yield_now() } else { std::hint::spin_loop() }
+        let mut now = Instant::now();
+        let end = now + gather_max;
+        while self.expects_more() && now < end {
+            // To let others run takes longer than a write into the page cache does, and where cores are scarce much longer.
+            now = if is_synced && !self.vigil.is_crowded(now) {
+                self.vigil.let_others_run(now)
+            } else {
+                std::hint::spin_loop();
+                Instant::now()
+            };
         }
     }
 
@@ -207,7 +215,7 @@ impl Commit {
     fn hand_over(&self, used: Option<Box<Group>>) {
         let mut queue = self.queue.lock();
         queue.give_back(used);
-        queue.is_led = false;
+        self.vigil.set_led(&queue, false);
         self.room.notify_all();
         if !self.has_work(&queue) {
             return;
@@ -240,7 +248,11 @@ impl Commit {
                 return None;
             }
         };
+        let started = group.wants_sync.then(Instant::now);
         self.write_and_sync(&mut group);
+        if let Some(started) = started {
+            self.vigil.note_sync(started.elapsed());
+        }
         let expected = if group.records <= GATHER_RECORDS_MAX { group.records as u32 } else { 0 };
         self.expected.store(expected, Ordering::Relaxed);
         // With a fence: the sync that covers the group, and moved the mark, may have been made by another thread.
@@ -454,10 +466,10 @@ impl Commit {
     pub(crate) fn pause(&self) -> Result<Pause<'_>> {
         let mut queue = self.queue.lock();
         queue.is_paused = true;
-        while queue.is_led {
+        while self.vigil.is_led() {
             self.room.wait(&mut queue);
         }
-        queue.is_led = true;
+        self.vigil.set_led(&queue, true);
         drop(queue);
         let pause = Pause { commit: self };
         let _guard = LeaderGuard::new(self);
@@ -476,7 +488,7 @@ impl Commit {
     fn resume(&self) {
         let mut queue = self.queue.lock();
         queue.is_paused = false;
-        queue.is_led = false;
+        self.vigil.set_led(&queue, false);
         drop(queue);
         self.wake_everybody();
         self.marks.changed.wake_all();

@@ -12,6 +12,7 @@
 mod lead;
 mod queue;
 mod sync;
+mod vigil;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,11 +30,12 @@ use crate::record::frame_bytes;
 use crate::segment::chain::Chain;
 use crate::segment::writer::ActiveSegment;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard, thread};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::watermark::{Durability, Target, Watermark};
 use lead::Lead;
 use queue::{Admission, Next, Queue};
 pub(crate) use queue::{Input, Place};
+use vigil::Vigil;
 
 /// After a group of more records than this the leader does not wait for as many to come back: they would not within that time.
 const GATHER_RECORDS_MAX: u64 = 256;
@@ -42,8 +44,10 @@ const RESERVE_MAX: u64 = 64 << 10;
 /// How long an append that waits for a write into the page cache stays awake. Such a write takes about a microsecond; to sleep and be woken
 /// takes several, and who is woken may take the core of a leader.
 const WRITTEN_AWAKE_MAX: Duration = if cfg!(wal_scheduled) { Duration::ZERO } else { Duration::from_micros(100) };
-/// How often whoever stays awake looks before he lets another thread run.
-const SPINS: u32 = if cfg!(wal_scheduled) { 1 } else { 100 };
+/// How often whoever waits awake for such a write looks before he lets another thread run.
+const WRITTEN_LOOKS: u32 = if cfg!(wal_scheduled) { 1 } else { 100 };
+/// How often whoever waits awake for a sync does. It takes longer, and the leader may come back to this core.
+const SYNC_LOOKS: u32 = if cfg!(wal_scheduled) { 1 } else { 3 };
 /// In `batch` and `none` mode one append of this many is timed: reading the clock twice would cost a tenth of such an append.
 const TIMED_APPENDS: u64 = 64;
 
@@ -123,6 +127,7 @@ pub(crate) struct Commit {
     /// How many records joined since the last group was taken.
     arrived: AtomicU32,
     appends: AtomicU64,
+    vigil: Vigil,
     reserve: u64,
 }
 
@@ -151,6 +156,7 @@ impl Commit {
             expected: AtomicU32::new(0),
             arrived: AtomicU32::new(0),
             appends: AtomicU64::new(0),
+            vigil: Vigil::new(),
             reserve,
             parts,
         })
@@ -227,9 +233,11 @@ impl Commit {
         let wants_sync = demand.durability == Durability::Durable;
         let place = queue.push(inputs, bytes, self.parts.config.group_bytes_max, wants_sync);
         self.prepare_if_due(&mut queue);
-        let is_led = queue.is_led;
+        let is_led = self.vigil.is_led();
         let leads = may_lead && !is_led;
-        queue.is_led |= leads;
+        if leads {
+            self.vigil.set_led(&queue, true);
+        }
         let group = queue.groups.back_mut().expect("just pushed");
         group.candidates += u32::from(may_lead && !leads);
         self.parts.metrics.records.add_under_lock(records);
@@ -280,11 +288,11 @@ impl Commit {
 
     /// Back-pressure: helps to write if nobody does, and waits otherwise.
     fn wait_for_room<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        if queue.is_led {
+        if self.vigil.is_led() {
             self.room.wait(&mut queue);
             return queue;
         }
-        queue.is_led = true;
+        self.vigil.set_led(&queue, true);
         drop(queue);
         self.lead_once(Lead::default());
         self.queue.lock()
@@ -448,29 +456,39 @@ impl Commit {
 
     /// Looks for a while whether the target is reached, and leads if nobody does: `None` if it is time to sleep.
     fn wait_awake(&self, target: Target) -> Option<Result<()>> {
-        let awake_max = match target.durability {
-            Durability::Written => WRITTEN_AWAKE_MAX,
-            Durability::Durable => self.parts.config.busy_wait_max,
-        };
         let outcome = self.marks.outcome(target);
+        let (awake_max, looks) = match target.durability {
+            Durability::Written => (WRITTEN_AWAKE_MAX, WRITTEN_LOOKS),
+            Durability::Durable => (self.parts.config.busy_wait_max, SYNC_LOOKS),
+        };
         if outcome.is_some() || awake_max.is_zero() {
             return outcome;
         }
-        let started = Instant::now();
-        loop {
-            for _ in 0..SPINS {
+        let is_synced = target.durability == Durability::Durable;
+        if is_synced && !self.vigil.is_sync_within(awake_max) {
+            return None;
+        }
+        let mut now = Instant::now();
+        let end = now + awake_max;
+        while now < end && !(is_synced && self.vigil.is_crowded(now)) {
+            for _ in 0..looks {
                 std::hint::spin_loop();
                 if let Some(outcome) = self.marks.outcome(target) {
                     return Some(outcome);
                 }
             }
-            match self.try_lead() {
-                Some(lead) => self.lead(lead, Some(target)),
-                None if started.elapsed() >= awake_max => return None,
+            // Looked at before the lock is taken, because those who append need it.
+            if !self.vigil.is_led()
+                && let Some(lead) = self.try_lead()
+            {
+                self.lead(lead, Some(target));
+                now = Instant::now();
+            } else {
                 // The leader may be waiting for this core.
-                None => thread::yield_now(),
+                now = self.vigil.let_others_run(now);
             }
         }
+        None
     }
 
     /// Waits for a record that was submitted: joins the candidates of its group if that is still queued.
@@ -521,7 +539,7 @@ impl Commit {
         if target.durability == Durability::Durable {
             queue.sync_to = queue.sync_to.max(target.end);
         }
-        let is_led = queue.is_led;
+        let is_led = self.vigil.is_led();
         drop(queue);
         if !is_led {
             self.parts.background.wake_all();
@@ -546,8 +564,8 @@ impl Commit {
         }
         let mut queue = self.queue.lock();
         queue.sync_to = queue.sync_to.max(target.end);
-        let lead = (!queue.is_led).then(Lead::default);
-        queue.is_led = true;
+        let lead = (!self.vigil.is_led()).then(Lead::default);
+        self.vigil.set_led(&queue, true);
         drop(queue);
         if let Some(lead) = lead {
             self.lead(lead, Some(target));

@@ -129,8 +129,6 @@ pub(crate) struct Queue {
     pub(crate) is_segment_awaited: bool,
     /// Groups end where blocks do.
     pads_groups: bool,
-    /// Somebody is writing a group.
-    pub(crate) is_led: bool,
     /// Somebody asked for everything below this to be durable.
     pub(crate) sync_to: Lsn,
     /// Closed, or in the middle of a change of structure: nothing is admitted.
@@ -156,7 +154,6 @@ impl Queue {
             next_segment: Next::Missing,
             is_segment_awaited: false,
             pads_groups,
-            is_led: false,
             sync_to: Lsn::ZERO,
             is_paused: false,
             is_closed: false,

@@ -33,6 +33,8 @@ pub fn config(sync_mode: SyncMode) -> Config {
         queue_bytes_max: 64 << 10,
         group_bytes_max: 8 << 10,
         gather_max: Duration::ZERO,
+        // Who is awake looks at the clock, which no seed rules.
+        busy_wait_max: Duration::ZERO,
         direct_io: false,
         reserve_bytes: 0,
         ..Config::default()
