@@ -16,12 +16,16 @@ use crate::sync::Mutex;
 /// What is written at once where direct I/O fills a segment. Half of it delays an append less and twice as many, twice of it makes the rare slow
 /// appends slower.
 const FILL_BYTES: u64 = if cfg!(wal_scheduled) { 4 << 10 } else { 128 << 10 };
+/// What is written at once while appends wait for the segment: nobody is delayed by a large step then, and all by many small ones.
+const AWAITED_FILL_BYTES: u64 = if cfg!(wal_scheduled) { 4 << 10 } else { 1 << 20 };
 
 /// How the next step of filling a segment is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Now.
-    Go,
+    /// Now, and small, because appends go on meanwhile.
+    Small,
+    /// Now, and large, because appends wait for the segment.
+    Large,
     /// Not at all: nobody will use the segment.
     GiveUp,
 }
@@ -81,16 +85,20 @@ impl Preparer {
         let Some(direct) = direct else { return file.write_zeros(0, bytes) };
         file.set_len(bytes)?;
         let mut zeros = AlignedBuffer::default();
-        zeros.extend_zeros(FILL_BYTES.min(bytes) as usize);
         let mut at = 0;
         while at < bytes {
-            if pace(at, bytes) == Step::GiveUp {
-                let detail = "the log takes no more records and needs no further segment";
-                return Err(Error::new(ErrorKind::Closed, "prepare segment", detail).at_path(file.path()));
-            }
-            let step = FILL_BYTES.min(bytes - at);
-            direct.write_at(&zeros.as_slice()[..step as usize], at)?;
-            at += step;
+            let step_max = match pace(at, bytes) {
+                Step::Small => FILL_BYTES,
+                Step::Large => AWAITED_FILL_BYTES,
+                Step::GiveUp => {
+                    let detail = "the log takes no more records and needs no further segment";
+                    return Err(Error::new(ErrorKind::Closed, "prepare segment", detail).at_path(file.path()));
+                }
+            };
+            let step = step_max.min(bytes - at) as usize;
+            zeros.extend_zeros(step.saturating_sub(zeros.len()));
+            direct.write_at(&zeros.as_slice()[..step], at)?;
+            at += step as u64;
         }
         Ok(())
     }

@@ -320,6 +320,37 @@ fn a_segment_that_is_filled_in_steps_has_its_blocks_written_to_the_end() {
     assert_eq!(written, 8, "each step writes an eighth");
 }
 
+/// A log whose segments are this large, and how many steps its second segment has been filled in.
+fn counting_steps(segment_bytes_max: u64) -> (Wal, Arc<AtomicU32>) {
+    let steps = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&steps);
+    let log = Hooked::new(&SimFs::new(1), move |call, name| {
+        let is_step = call == Call::Write(OpenMode::WriteDirectUnsynced) && name == "0000000000000002.prepare";
+        count.fetch_add(u32::from(is_step), Ordering::SeqCst);
+        Ok(())
+    });
+    (log.open(Config { segment_bytes_max, ..filled_in_steps() }).expect("a new log"), steps)
+}
+
+#[test]
+fn a_segment_that_an_append_waits_for_is_filled_in_large_steps() {
+    let _watchdog = Watchdog::start();
+    let (log, steps) = counting_steps((3 << 20) + (64 << 10));
+    // So little of the first segment is used that nobody prepares the second one before it is needed.
+    log.append(b"small").expect("an append");
+    log.append(&vec![1; 3 << 20]).expect("it gets the next segment");
+    assert_eq!(steps.load(Ordering::SeqCst), 4, "three large ones and the rest");
+}
+
+#[test]
+fn a_segment_that_a_truncation_waits_for_is_filled_in_small_steps() {
+    let _watchdog = Watchdog::start();
+    let (log, steps) = counting_steps(1 << 20);
+    log.append(b"small").expect("an append");
+    log.truncate_before(log.next_lsn()).expect("a truncation that seals the first segment");
+    assert_eq!(steps.load(Ordering::SeqCst), 8, "appends go on meanwhile");
+}
+
 #[test]
 fn a_preparation_that_has_time_makes_haste_when_an_append_needs_the_segment() {
     let watchdog = Watchdog::start();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::queue::{Group, Next, Queue};
+use super::queue::{Awaited, Group, Next, Queue};
 use super::{Commit, GATHER_RECORDS_MAX, TIMED_APPENDS};
 use crate::buffer::BLOCK_BYTES;
 use crate::config::Background;
@@ -496,7 +496,7 @@ impl Commit {
 
     /// Has the next segment prepared, so that a pause that needs it is likely to be short. Appends may take it before; it is not waited for again.
     pub(crate) fn await_next_segment(&self) -> Result<()> {
-        self.wait_for_segment(self.queue.lock(), &mut false).map(drop)
+        self.wait_for_segment(self.queue.lock(), Awaited::BesideAppends, &mut false).map(drop)
     }
 
     /// While paused: takes the prepared segment, preparing it if need be.
@@ -505,7 +505,7 @@ impl Commit {
         let mut has_tried = false;
         while !matches!(queue.next_segment, Next::Ready(_)) {
             self.marks.check()?;
-            queue = self.wait_for_segment(queue, &mut has_tried)?;
+            queue = self.wait_for_segment(queue, Awaited::ByAppends, &mut has_tried)?;
         }
         match std::mem::replace(&mut queue.next_segment, Next::Missing) {
             Next::Ready(ready) => Ok(ready),
@@ -592,7 +592,7 @@ impl Commit {
     pub(crate) fn take_prepared(&self) -> Option<u64> {
         let mut queue = self.queue.lock();
         while queue.next_segment.is_coming() && !queue.is_closed && self.marks.poison().is_none() {
-            self.hurry(&mut queue);
+            self.hurry(&mut queue, Awaited::ByAppends);
             self.room.wait(&mut queue);
         }
         match std::mem::replace(&mut queue.next_segment, Next::Missing) {

@@ -33,7 +33,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::watermark::{Durability, Target, Watermark};
 use lead::Lead;
-use queue::{Admission, Next, Queue};
+use queue::{Admission, Awaited, Next, Queue};
 pub(crate) use queue::{Input, Place};
 use vigil::Vigil;
 
@@ -281,7 +281,7 @@ impl Commit {
             match queue.admit(bytes, self.parts.config.queue_bytes_max, reserve)? {
                 Admission::Admitted => return Ok(queue),
                 Admission::QueueFull => queue = self.wait_for_room(queue),
-                Admission::NeedsSegment => queue = self.wait_for_segment(queue, &mut has_tried)?,
+                Admission::NeedsSegment => queue = self.wait_for_segment(queue, Awaited::ByAppends, &mut has_tried)?,
             }
         }
     }
@@ -303,6 +303,7 @@ impl Commit {
     fn wait_for_segment<'a>(
         &'a self,
         mut queue: MutexGuard<'a, Queue>,
+        awaited: Awaited,
         has_tried: &mut bool,
     ) -> Result<MutexGuard<'a, Queue>> {
         match &queue.next_segment {
@@ -318,7 +319,7 @@ impl Commit {
                 queue.next_segment = Next::Requested;
                 if self.parts.config.background == Background::Threads {
                     self.parts.preparation.wake_all();
-                    return Ok(self.wait_for_preparation(queue));
+                    return Ok(self.wait_for_preparation(queue, awaited));
                 }
                 drop(queue);
                 self.prepare_requested();
@@ -326,12 +327,12 @@ impl Commit {
             }
             Next::Requested | Next::Preparing => {
                 *has_tried = true;
-                Ok(self.wait_for_preparation(queue))
+                Ok(self.wait_for_preparation(queue, awaited))
             }
         }
     }
 
-    fn wait_for_preparation<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+    fn wait_for_preparation<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, awaited: Awaited) -> MutexGuard<'a, Queue> {
         let started = Instant::now();
         let active = queue.segment.number;
         // Over if another append has taken the segment: the one after it is made at leisure, and may not be needed here.
@@ -340,17 +341,17 @@ impl Commit {
             && !queue.is_closed
             && self.marks.poison().is_none()
         {
-            self.hurry(&mut queue);
+            self.hurry(&mut queue, awaited);
             self.room.wait(&mut queue);
         }
         self.parts.metrics.prepare_wait.record_duration(started.elapsed());
         queue
     }
 
-    /// Whoever waits for a preparation has it make large steps without rests.
-    pub(super) fn hurry(&self, queue: &mut Queue) {
-        if queue.next_segment.is_coming() && !queue.is_segment_awaited {
-            queue.is_segment_awaited = true;
+    /// Whoever waits for a preparation has it make its steps without rests.
+    pub(super) fn hurry(&self, queue: &mut Queue, awaited: Awaited) {
+        if queue.next_segment.is_coming() && queue.awaited < awaited {
+            queue.awaited = awaited;
             self.parts.preparation.wake_all();
         }
     }
@@ -409,13 +410,13 @@ impl Commit {
         };
         let mut queue = self.queue.lock();
         queue.next_segment = next;
-        queue.is_segment_awaited = false;
+        queue.awaited = Awaited::ByNobody;
         drop(queue);
         self.room.notify_all();
     }
 
-    /// Decides on the next step of filling a segment, and rests before it until it is due, because appends write to the same device. Nobody
-    /// rests while an append waits for the segment.
+    /// Decides on the next step of filling a segment, and rests before it until it is due, because appends write to the same device. There is
+    /// no rest while somebody waits for the segment.
     fn pace_fill(&self, done: u64, total: u64) -> Step {
         loop {
             let listener = self.parts.preparation.listen();
@@ -424,9 +425,12 @@ impl Commit {
                 return Step::GiveUp;
             }
             let due_at = queue.fill_due_at(done, total);
-            let waits_for_nobody = self.parts.config.background == Background::Inline || queue.is_segment_awaited;
-            if waits_for_nobody || queue.next_lsn >= due_at {
-                return Step::Go;
+            let has_background = self.parts.config.background == Background::Threads;
+            if has_background && queue.awaited == Awaited::ByAppends {
+                return Step::Large;
+            }
+            if !has_background || queue.awaited != Awaited::ByNobody || queue.next_lsn >= due_at {
+                return Step::Small;
             }
             queue.prepare_at = due_at;
             drop(queue);

@@ -96,6 +96,17 @@ impl Next {
     }
 }
 
+/// Who waits for the next segment, and so how it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Awaited {
+    /// Nobody: it is made in step with the log.
+    ByNobody,
+    /// Somebody else than an append: it is made without rests, in small steps, because appends go on meanwhile.
+    BesideAppends,
+    /// Appends: it is made without rests, in large steps.
+    ByAppends,
+}
+
 /// What an append has to do before it can be admitted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -125,8 +136,8 @@ pub(crate) struct Queue {
     pub(crate) next_segment: Next,
     /// Once the log ends here or later, the preparation of the next segment is due, or its next step is.
     pub(crate) prepare_at: Lsn,
-    /// Somebody waits until the next segment is prepared.
-    pub(crate) is_segment_awaited: bool,
+    /// Who waits until the next segment is prepared.
+    pub(crate) awaited: Awaited,
     /// Groups end where blocks do.
     pads_groups: bool,
     /// Somebody asked for everything below this to be durable.
@@ -152,7 +163,7 @@ impl Queue {
             prepare_at: fill_begins_at(&segment),
             segment,
             next_segment: Next::Missing,
-            is_segment_awaited: false,
+            awaited: Awaited::ByNobody,
             pads_groups,
             sync_to: Lsn::ZERO,
             is_paused: false,
