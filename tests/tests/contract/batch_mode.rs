@@ -16,6 +16,7 @@ on_both_file_systems! {
     an_append_after_the_delay_syncs_what_is_overdue,
     nothing_is_synced_when_there_is_nothing_to_sync,
     the_background_thread_syncs_after_the_delay,
+    the_background_thread_syncs_when_half_of_the_bytes_are_unsynced,
     none_mode_is_synced_in_the_background_after_rotation,
 }
 
@@ -117,6 +118,19 @@ fn the_background_thread_syncs_after_the_delay(world: &World) {
     let mut subscription = log.subscribe();
     let lsn = log.append(b"record").unwrap();
     while subscription.recv_timeout(LONG).unwrap().expect("the sync comes by itself") <= lsn {}
+    log.close().unwrap();
+}
+
+fn the_background_thread_syncs_when_half_of_the_bytes_are_unsynced(world: &World) {
+    let sync_mode = SyncMode::Batch { delay: DELAY, bytes: 1 << 20 };
+    let log = world.open(Config { sync_mode, segment_bytes_max: 1 << 20, ..small() });
+    let mut subscription = log.subscribe();
+    // The first of each pair wakes the thread because of the delay, so that it is likely to sleep again when the second comes.
+    for _ in 0..20 {
+        log.append(b"a few bytes").unwrap();
+        let lsn = log.append(&vec![7; 520 << 10]).unwrap();
+        while subscription.recv_timeout(LONG).unwrap().expect("the sync comes by itself") <= lsn {}
+    }
     log.close().unwrap();
 }
 

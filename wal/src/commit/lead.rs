@@ -276,7 +276,7 @@ impl Commit {
             }
             Err(error) => return self.poison(error.at_lsn(group.first)),
         };
-        let is_due = self.note_unsynced();
+        let is_due = self.note_unsynced(group.end);
         if group.wants_sync || is_held_back || is_due {
             if self.default_durability() == Durability::Written && !is_held_back {
                 // Those who are content with what is written need not wait for the sync.

@@ -14,10 +14,18 @@ use crate::sync::atomic::Ordering;
 /// In `none` mode at most this many sealed segments wait for their sync before an append waits for it.
 const UNSYNCED_SEGMENTS_MAX: usize = 4;
 
+/// If `batch` mode may lose at least so much, half of it is enough for a sync in the background. With less the append that reaches all of it
+/// would come before that sync is done.
+const EARLY_BYTES_MIN: u64 = if cfg!(wal_scheduled) { 4 << 10 } else { 256 << 10 };
+
 /// What is written and not yet known to be durable.
 #[derive(Debug)]
 pub(crate) struct SyncState {
     is_in_flight: bool,
+    /// What the last sync that was started makes durable.
+    covered: Lsn,
+    /// In `batch` mode: half of the bytes that may be lost are written, and no sync covers them.
+    is_half_reached: bool,
     /// The segments that may hold unsynced data, oldest first. The last one is the one being written. Their descriptors stay
     /// open until the sync, because a late write-back error is reported only to them.
     dirty: Vec<Arc<ActiveSegment>>,
@@ -29,7 +37,14 @@ pub(crate) struct SyncState {
 
 impl SyncState {
     pub(crate) fn new(segment: Arc<ActiveSegment>) -> SyncState {
-        SyncState { is_in_flight: false, dirty: vec![segment], unsynced_since: None, recent: Duration::ZERO }
+        SyncState {
+            is_in_flight: false,
+            covered: Lsn::ZERO,
+            is_half_reached: false,
+            dirty: vec![segment],
+            unsynced_since: None,
+            recent: Duration::ZERO,
+        }
     }
 }
 
@@ -41,6 +56,7 @@ impl Commit {
         loop {
             if self.marks.durable() >= end {
                 if self.marks.durable() >= self.marks.written() {
+                    state.is_half_reached = false;
                     state.unsynced_since = None;
                 }
                 return Ok(());
@@ -52,9 +68,11 @@ impl Commit {
             self.sync_done.wait(&mut state);
         }
         state.is_in_flight = true;
+        state.is_half_reached = false;
         state.unsynced_since = None;
         // The order matters: what is written now lies in segments that are in the list now.
         let covered = self.marks.written().max(end);
+        state.covered = covered;
         let segments = state.dirty.clone();
         drop(state);
 
@@ -122,6 +140,7 @@ impl Commit {
     pub(super) fn restart_sync_with(&self, segment: Arc<ActiveSegment>) {
         let mut state = self.sync.lock();
         state.dirty = vec![segment];
+        state.is_half_reached = false;
         state.unsynced_since = None;
         self.count_unsynced(&state);
     }
@@ -135,20 +154,25 @@ impl Commit {
         }
     }
 
-    /// Notes that something was written. Returns whether the leader has to sync it itself, because a sync is overdue and nobody else
+    /// Notes that something was written, up to `end`. Returns whether the leader has to sync it itself, because a sync is overdue and nobody else
     /// does it, or because too many sealed segments wait.
-    pub(super) fn note_unsynced(&self) -> bool {
+    pub(super) fn note_unsynced(&self, end: Lsn) -> bool {
         match self.parts.config.sync_mode {
             // Only appends that ask for less than the mode leave anything unsynced here.
             SyncMode::Sync => self.unsynced_segments.load(Ordering::Relaxed) > 1 + UNSYNCED_SEGMENTS_MAX,
-            SyncMode::Batch { .. } => {
+            SyncMode::Batch { bytes, .. } => {
                 let mut state = self.sync.lock();
                 let is_first = state.unsynced_since.is_none();
                 if is_first {
                     state.unsynced_since = Some(self.parts.clock.monotonic());
                 }
+                // So that seldom an append reaches all of them, and waits for a sync.
+                let covered = state.covered.max(self.marks.durable());
+                let reaches_half = bytes >= EARLY_BYTES_MIN && end.distance_from(covered) >= bytes / 2;
+                let is_early = reaches_half && !state.is_half_reached;
+                state.is_half_reached |= is_early;
                 drop(state);
-                if is_first {
+                if is_first || is_early {
                     self.parts.background.wake_all();
                 }
                 self.parts.config.background == Background::Inline
@@ -169,7 +193,8 @@ impl Commit {
         let SyncMode::Batch { delay, .. } = self.parts.config.sync_mode else { return None };
         let state = self.sync.lock();
         let early = (state.recent * 2).min(delay / 2);
-        state.unsynced_since.map(|since| since + delay - early)
+        let delay = if state.is_half_reached { Duration::ZERO } else { delay - early };
+        state.unsynced_since.map(|since| since + delay)
     }
 
     /// Syncs if the delay of `batch` has passed, or if a sealed segment of `none` waits for it. A failure is latched and reaches
