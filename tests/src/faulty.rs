@@ -63,6 +63,7 @@ pub fn effects(operation: Operation, direct_io: bool) -> Vec<Effect> {
         Operation::Rename => (&[EIO, ENOSPC, EDQUOT, EROFS, ENOMEM], true),
         Operation::Remove => (&[EIO, ENOSPC, EROFS, ENOMEM], true),
         Operation::SetLen => (&[EIO, ENOSPC, EDQUOT, EFBIG, EROFS], true),
+        Operation::Preallocate => (&[EIO, ENOSPC, EDQUOT, EFBIG, EINTR, EROFS], true),
         Operation::SyncData | Operation::SyncAll | Operation::SyncDir => (&[EIO, ENOSPC, EDQUOT, EINTR, EROFS], true),
         Operation::Write => (&[EIO, ENOSPC, EDQUOT, EFBIG, EINTR, EROFS], true),
         _ => (&[EIO], false),

@@ -142,7 +142,8 @@ impl Opener {
         };
         let chain = Arc::new(Chain::new(recovered.control.start, recovered.links));
         let (active, is_direct) = choose_write_path(&dir, &config, recovered.active, recovered.next_lsn)?;
-        let preparer = Arc::new(Preparer::new(dir.clone(), Arc::clone(&metrics), &config, is_direct));
+        let clock = Arc::clone(&self.clock);
+        let preparer = Arc::new(Preparer::new(dir.clone(), Arc::clone(&metrics), clock, &config, is_direct));
         let background = Arc::new(Event::default());
         let preparation = Arc::new(Event::default());
         let (sender, callbacks) = crossbeam_channel::unbounded();

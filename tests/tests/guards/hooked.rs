@@ -24,6 +24,8 @@ pub(super) enum Call {
     Open(OpenMode),
     /// Into a file that was opened so.
     Write(OpenMode),
+    Preallocate,
+    SyncFile,
     SyncDir,
 }
 
@@ -127,11 +129,17 @@ impl File for HookedFile {
         self.file.set_len(len)
     }
 
+    fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        (self.hook.before)(Call::Preallocate, &self.name)?;
+        self.file.preallocate(offset, len)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
+        (self.hook.before)(Call::SyncFile, &self.name)?;
         self.file.sync_all()
     }
 }
@@ -263,7 +271,7 @@ fn a_preparation_that_fails_while_the_log_is_closed_leaves_no_mark_of_a_clean_cl
 }
 
 /// Settings with which a segment is filled past the page cache in eight steps.
-fn filled_in_steps() -> Config {
+pub(super) fn filled_in_steps() -> Config {
     Config { background: Background::Threads, segment_bytes_max: 1 << 20, ..setup(SYNC, NO_RECYCLING).config }
 }
 
@@ -318,37 +326,6 @@ fn a_segment_that_is_filled_in_steps_has_its_blocks_written_to_the_end() {
     }
     let written = *written.lock().expect("nobody panics with it");
     assert_eq!(written, 8, "each step writes an eighth");
-}
-
-/// A log whose segments are this large, and how many steps its second segment has been filled in.
-fn counting_steps(segment_bytes_max: u64) -> (Wal, Arc<AtomicU32>) {
-    let steps = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&steps);
-    let log = Hooked::new(&SimFs::new(1), move |call, name| {
-        let is_step = call == Call::Write(OpenMode::WriteDirectUnsynced) && name == "0000000000000002.prepare";
-        count.fetch_add(u32::from(is_step), Ordering::SeqCst);
-        Ok(())
-    });
-    (log.open(Config { segment_bytes_max, ..filled_in_steps() }).expect("a new log"), steps)
-}
-
-#[test]
-fn a_segment_that_an_append_waits_for_is_filled_in_large_steps() {
-    let _watchdog = Watchdog::start();
-    let (log, steps) = counting_steps((3 << 20) + (64 << 10));
-    // So little of the first segment is used that nobody prepares the second one before it is needed.
-    log.append(b"small").expect("an append");
-    log.append(&vec![1; 3 << 20]).expect("it gets the next segment");
-    assert_eq!(steps.load(Ordering::SeqCst), 4, "three large ones and the rest");
-}
-
-#[test]
-fn a_segment_that_a_truncation_waits_for_is_filled_in_small_steps() {
-    let _watchdog = Watchdog::start();
-    let (log, steps) = counting_steps(1 << 20);
-    log.append(b"small").expect("an append");
-    log.truncate_before(log.next_lsn()).expect("a truncation that seals the first segment");
-    assert_eq!(steps.load(Ordering::SeqCst), 8, "appends go on meanwhile");
 }
 
 #[test]

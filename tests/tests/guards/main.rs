@@ -7,6 +7,7 @@ mod closing;
 mod commit;
 mod errors;
 mod files;
+mod filling;
 mod hooked;
 mod order;
 #[cfg(target_os = "linux")]

@@ -424,12 +424,17 @@ impl Commit {
             if queue.is_closed || self.marks.poison().is_some() {
                 return Step::GiveUp;
             }
-            let due_at = queue.fill_due_at(done, total);
-            let has_background = self.parts.config.background == Background::Threads;
-            if has_background && queue.awaited == Awaited::ByAppends {
-                return Step::Large;
+            if self.parts.config.background == Background::Inline {
+                return Step::Small;
             }
-            if !has_background || queue.awaited != Awaited::ByNobody || queue.next_lsn >= due_at {
+            if queue.awaited == Awaited::ByAppends {
+                return Step::Large { group_bytes: queue.group_bytes_mean() };
+            }
+            if queue.next_lsn >= queue.fill_due_at(done + total / 4, total) {
+                return Step::Late { group_bytes: queue.group_bytes_mean() };
+            }
+            let due_at = queue.fill_due_at(done, total);
+            if queue.awaited != Awaited::ByNobody || queue.next_lsn >= due_at {
                 return Step::Small;
             }
             queue.prepare_at = due_at;

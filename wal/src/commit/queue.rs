@@ -129,6 +129,8 @@ pub(crate) struct Queue {
     spare: Vec<Box<Group>>,
     queued_bytes: usize,
     next_sequence: u64,
+    /// Where the log went on in the active segment: the LSN, and the sequence of the next group.
+    entered_at: (Lsn, u64),
     /// The LSN the next record gets.
     pub(crate) next_lsn: Lsn,
     /// The segment the next record goes to, unless it has no room.
@@ -159,6 +161,7 @@ impl Queue {
             spare: Vec::new(),
             queued_bytes: 0,
             next_sequence: 0,
+            entered_at: (next_lsn, 0),
             next_lsn,
             prepare_at: fill_begins_at(&segment),
             segment,
@@ -233,6 +236,7 @@ impl Queue {
     /// The next record goes to the start of `segment`.
     pub(crate) fn go_on_in(&mut self, segment: Arc<ActiveSegment>) {
         self.next_lsn = segment.base;
+        self.entered_at = (segment.base, self.next_sequence);
         self.prepare_at = fill_begins_at(&segment);
         // What is spare holds on to no segment but the active one.
         self.spare.iter_mut().for_each(|group| group.segment = Arc::clone(&segment));
@@ -244,6 +248,12 @@ impl Queue {
         let room = self.segment.limit.distance_from(self.segment.base);
         // The product does not overflow: a segment has at most 2^30 bytes.
         fill_begins_at(&self.segment).advance(done * (room / 2) / total)
+    }
+
+    /// How large the groups were on average that the active segment has got, in bytes.
+    pub(crate) fn group_bytes_mean(&self) -> u64 {
+        let (lsn, sequence) = self.entered_at;
+        self.next_lsn.distance_from(lsn) / (self.next_sequence - sequence).max(1)
     }
 
     /// Makes the last group one that an append of `bytes` joins.

@@ -353,6 +353,20 @@ impl LogFile {
         self.file.set_len(len).map_err(|error| Error::io("set size of", self.path(), error))
     }
 
+    /// Gives the file space from `from` to `to`, so that later writes there need none. `false` where the file system does not offer that.
+    pub(crate) fn preallocate(&self, from: u64, to: u64) -> Result<bool> {
+        loop {
+            match self.file.preallocate(from, to - from) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(Error::io("preallocate", self.path(), error).at_offset(from)),
+            }
+        }
+    }
+
     /// Takes the exclusive advisory lock on the file, until the last handle from this opening is closed. `false` if somebody reads the file, or
     /// nobody knows.
     pub(crate) fn try_lock_exclusive(&self) -> Result<bool> {

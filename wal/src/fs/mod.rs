@@ -93,6 +93,14 @@ pub trait File: Debug + Send + Sync + 'static {
     /// Sets the size; growing reads as zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Gives the file space for the `len` bytes at `offset` wherever it has none, without writing there, and makes the file as large as that:
+    /// what was never written reads as zeros, and to write there takes no further space (`fallocate`). If there is not enough space, nothing
+    /// that was there has changed. [`io::ErrorKind::Unsupported`] or [`io::ErrorKind::InvalidInput`] where the file system does not offer
+    /// it; zeros are written there instead, which takes longer.
+    fn preallocate(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Takes a shared advisory lock on the file, until the handle is closed: who reads a segment says so. `false` if somebody has the exclusive
     /// one; nobody ever waits for either. A file system that offers no such locks says `true` here and `false` there.
     fn try_lock_shared(&self) -> io::Result<bool> {

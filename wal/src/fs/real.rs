@@ -46,6 +46,10 @@ impl File for RealFile {
         self.0.set_len(len)
     }
 
+    fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        platform::preallocate(&self.0, offset, len)
+    }
+
     fn try_lock_shared(&self) -> io::Result<bool> {
         platform::try_lock_shared(&self.0)
     }
@@ -190,6 +194,17 @@ mod platform {
         Ok(rustix::io::pwrite(file, buf, offset)?)
     }
 
+    #[cfg(target_os = "linux")]
+    pub(super) fn preallocate(file: &fs::File, offset: u64, len: u64) -> io::Result<()> {
+        // The system call itself: the C library would write to each block where the file system does not offer it.
+        Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), offset, len)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn preallocate(_file: &fs::File, _offset: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(super) fn try_lock_shared(file: &fs::File) -> io::Result<bool> {
         is_locked(file.try_lock_shared())
     }
@@ -314,6 +329,10 @@ mod platform {
         file.seek_read(buf, offset)
     }
 
+    pub(super) fn preallocate(_file: &fs::File, _offset: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     // Locks on files keep others from reading and writing there.
     pub(super) fn try_lock_shared(_file: &fs::File) -> io::Result<bool> {
         Ok(true)
@@ -351,6 +370,28 @@ mod platform {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn preallocated_space_is_there_and_reads_as_zeros() {
+        use std::os::unix::fs::MetadataExt;
+
+        let path = std::env::temp_dir().join(format!("wal-preallocated-{}", std::process::id()));
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = RealFile(options.open(&path).unwrap());
+        file.write_at(&[7; 4096], 0).unwrap();
+        match file.preallocate(0, 1 << 20) {
+            Err(error) => assert!(matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)),
+            Ok(()) => {
+                let mut bytes = vec![1; 1 << 20];
+                assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 1 << 20);
+                assert!(bytes[..4096] == [7; 4096] && bytes[4096..].iter().all(|byte| *byte == 0));
+                assert!(file.0.metadata().unwrap().blocks() * 512 >= 1 << 20);
+            }
+        }
+        fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn a_forked_copy_of_the_lock_releases_nothing() {

@@ -113,6 +113,9 @@ pub struct SimConfig {
     /// Whether [`OpenMode::WriteDirect`](crate::fs::OpenMode::WriteDirect) works. If not, opening fails with
     /// [`InvalidInput`](std::io::ErrorKind::InvalidInput).
     pub direct_writes: bool,
+    /// Whether [`File::preallocate`](crate::fs::File::preallocate) works. If not, it fails with
+    /// [`Unsupported`](std::io::ErrorKind::Unsupported).
+    pub preallocation: bool,
     /// Whether a random share of all reads and unaligned writes moves fewer bytes than it was asked to.
     pub short_transfers: bool,
     /// Whether a random share of all reads and writes fails with `EINTR` and does nothing.
@@ -170,6 +173,7 @@ impl Default for SimConfig {
             delayed_allocation: false,
             file_size_max: 1 << 34,
             direct_writes: true,
+            preallocation: true,
             short_transfers: false,
             interrupts: false,
             sync_failure: SyncFailure::default(),

@@ -63,6 +63,8 @@ pub enum Operation {
     Write,
     /// [`File::set_len`](crate::fs::File::set_len)
     SetLen,
+    /// [`File::preallocate`](crate::fs::File::preallocate)
+    Preallocate,
     /// [`File::sync_data`](crate::fs::File::sync_data)
     SyncData,
     /// [`File::sync_all`](crate::fs::File::sync_all)
@@ -106,6 +108,7 @@ impl fmt::Display for Operation {
             Operation::Read => "read",
             Operation::Write => "write",
             Operation::SetLen => "set_len",
+            Operation::Preallocate => "preallocate",
             Operation::SyncData => "sync_data",
             Operation::SyncAll => "sync_all",
         })

@@ -174,6 +174,15 @@ impl File for SimFile {
         })
     }
 
+    fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.shared.call(&self.call(Operation::Preallocate, offset, len), |state, _| {
+            if self.mode == OpenMode::Read {
+                return Err(os(errno::EBADF));
+            }
+            Ok((state.preallocate(self.inode, offset, len)?, 0))
+        })
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.sync(Operation::SyncData)
     }

@@ -141,6 +141,22 @@ impl Inode {
         self.note_write(sectors.start, sectors.end - sectors.start);
     }
 
+    /// Space for these bytes. Where there was none it is like a write of zeros, which a crash before the next sync may lose.
+    pub(super) fn preallocate(&mut self, offset: u64, length: u64) {
+        let end = offset + length;
+        let mut sectors = sectors_of(offset, length as usize);
+        while let Some(first) = sectors.find(|sector| self.cache.is_hole(*sector)) {
+            let count = 1 + sectors.clone().take_while(|sector| self.cache.is_hole(*sector)).count() as u64;
+            self.cache.store_zeros(first * SECTOR as u64, count * SECTOR as u64);
+            self.note_write(first, count);
+            sectors.start = first + count;
+        }
+        if end > self.cache.len() {
+            self.cache.set_len(end);
+            self.note_size();
+        }
+    }
+
     /// A write whose flush failed: no later sync settles it, and a crash may find it on the disk.
     pub(super) fn write_in_limbo(&mut self, bytes: &[u8], offset: u64) {
         if bytes.is_empty() {

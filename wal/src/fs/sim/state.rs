@@ -396,6 +396,31 @@ impl State {
         Ok(())
     }
 
+    /// All or nothing, whenever other writes find out whether there is room.
+    pub(super) fn preallocate(&mut self, inode: InodeId, offset: u64, length: u64) -> io::Result<()> {
+        let config = &self.volume.config;
+        if !config.preallocation {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if length == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let size_max = config.file_size_max.min(FILE_SIZE_MAX);
+        if offset.checked_add(length).is_none_or(|end| end > size_max) {
+            return Err(os(errno::EFBIG));
+        }
+        self.interrupt()?;
+        if let Some((blocks, errno)) = self.blocks_max() {
+            let content = self.volume.inode(inode)?.cache();
+            let missing = pages_of(offset, length as usize).filter(|(page, _)| content.is_unallocated(*page)).count();
+            if missing > 0 && self.blocks_used() + missing as u64 > blocks {
+                return Err(os(errno));
+            }
+        }
+        self.volume.inode_mut(inode)?.preallocate(offset, length);
+        Ok(())
+    }
+
     pub(super) fn sync_file(&mut self, inode: InodeId, descriptor: u64, effect: Option<Effect>) -> io::Result<()> {
         let config = &self.volume.config;
         match effect {

@@ -47,6 +47,47 @@ fn contents(fs: &SimFs, name: &str) -> BTreeSet<Option<Vec<u8>>> {
 }
 
 #[test]
+fn preallocated_space_reads_as_zeros_keeps_what_was_written_and_is_durable_once_it_is_synced() {
+    let (fs, file) = with_file(&[7; 600]);
+    file.write_at(&[8; SECTOR], 8192).unwrap();
+    file.sync_data().unwrap();
+    file.preallocate(0, 16384).unwrap();
+    assert_eq!((file.len().unwrap(), fs.space_used()), (16384, 16384));
+    let expected = |len| {
+        let mut bytes = vec![0; len];
+        bytes[..600].fill(7);
+        bytes[8192..8192 + SECTOR].fill(8);
+        bytes
+    };
+    assert_eq!(fs.read_file("a").unwrap(), expected(16384));
+    assert_eq!(lost(&fs).read_file("a").unwrap(), expected(8192 + SECTOR));
+    file.sync_all().unwrap();
+    assert!(fs.undecided().is_empty());
+    assert_eq!(lost(&fs).read_file("a").unwrap(), expected(16384));
+    assert_eq!(lost(&fs).space_used(), 16384);
+}
+
+#[test]
+fn preallocation_is_refused_as_a_whole_where_there_is_no_room_and_needs_none_where_there_is_space() {
+    let (fs, file) = with_file(&[7; 4096]);
+    fs.configure(|config| config.capacity = Some(4 * 4096));
+    assert_eq!(errno_of(file.preallocate(0, 5 * 4096)), Some(errno::ENOSPC));
+    assert_eq!((file.len().unwrap(), fs.space_used()), (4096, 4096));
+    file.preallocate(0, 4 * 4096).unwrap();
+    fs.configure(|config| config.capacity = Some(0));
+    file.preallocate(4096, 4096).unwrap();
+    file.write_at(&[9; 2 * 4096], 2 * 4096).unwrap();
+    file.sync_data().unwrap();
+    fs.configure(|config| (config.capacity, config.file_size_max) = (None, 1 << 20));
+    assert_eq!(errno_of(file.preallocate(4096, 1 << 20)), Some(errno::EFBIG));
+    fs.configure(|config| config.preallocation = false);
+    assert_eq!(file.preallocate(0, 4096).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    let reader = root(&fs).open("a", OpenMode::Read).unwrap();
+    fs.configure(|config| config.preallocation = true);
+    assert_eq!(errno_of(reader.preallocate(0, 4096)), Some(errno::EBADF));
+}
+
+#[test]
 fn what_was_synced_survives_and_nothing_else_has_to() {
     let (fs, file) = with_file(b"old");
     file.write_at(b"new!", 0).unwrap();

@@ -77,7 +77,9 @@ impl fmt::Display for Event {
             write!(formatter, " to {target}")?;
         }
         match self.operation {
-            Operation::Read | Operation::Write => write!(formatter, " {}+{}", self.offset, self.length)?,
+            Operation::Read | Operation::Write | Operation::Preallocate => {
+                write!(formatter, " {}+{}", self.offset, self.length)?
+            }
             Operation::SetLen => write!(formatter, " {}", self.length)?,
             _ => {}
         }
