@@ -13,6 +13,7 @@ on_both_file_systems! {
     the_delay_counts_from_the_first_unsynced_record,
     a_sync_that_was_asked_for_starts_the_delay_anew,
     the_append_that_reaches_the_bytes_waits_for_the_sync,
+    without_a_background_half_of_the_bytes_are_no_reason_to_wait,
     an_append_after_the_delay_syncs_what_is_overdue,
     nothing_is_synced_when_there_is_nothing_to_sync,
     the_background_thread_syncs_after_the_delay,
@@ -82,6 +83,16 @@ fn the_append_that_reaches_the_bytes_waits_for_the_sync(world: &World) {
         let at_risk = log.written_lsn().distance_from(log.durable_lsn());
         assert_eq!(at_risk, (number as u64 + 1) % 10 * 1024, "after {number} appends");
     }
+    log.close().unwrap();
+}
+
+fn without_a_background_half_of_the_bytes_are_no_reason_to_wait(world: &World) {
+    let (log, _clock) = open(world, 1 << 20);
+    log.append(&payload(0, 700 << 10)).unwrap();
+    log.poll().unwrap();
+    assert_eq!(log.durable_lsn(), Lsn::FIRST, "the sync would come in the append");
+    let lsn = log.append(&payload(1, 700 << 10)).unwrap();
+    assert!(log.durable_lsn() > lsn, "this one reaches all of them");
     log.close().unwrap();
 }
 

@@ -166,10 +166,11 @@ impl Commit {
                 if is_first {
                     state.unsynced_since = Some(self.parts.clock.monotonic());
                 }
-                // So that seldom an append reaches all of them, and waits for a sync.
+                // So that seldom an append reaches all of them, and waits for a sync. Without a background it would wait for this one.
+                let has_background = self.parts.config.background == Background::Threads;
                 let covered = state.covered.max(self.marks.durable());
                 let reaches_half = bytes >= EARLY_BYTES_MIN && end.distance_from(covered) >= bytes / 2;
-                let is_early = reaches_half && !state.is_half_reached;
+                let is_early = has_background && reaches_half && !state.is_half_reached;
                 state.is_half_reached |= is_early;
                 drop(state);
                 if is_first || is_early {

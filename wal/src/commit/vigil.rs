@@ -15,6 +15,8 @@ use crate::sync::thread;
 const CROWDED: Duration = Duration::from_millis(1);
 /// Nobody stays awake for so many times what the discovery took. So of the time of a thread at most one part in as many is lost to it.
 const CROWDED_FOR: u32 = 64;
+/// A turn that took longer counts as this: it was no thread that kept the core for so long, but the process was stopped, or the machine.
+const TURN_MAX: Duration = Duration::from_millis(100);
 /// The weight of the last sync in their mean is one in so many.
 const MEAN_OF: u64 = 8;
 
@@ -79,7 +81,7 @@ impl Vigil {
 
     /// A thread that let others run at `before` got its core back at `now`.
     fn note_turn(&self, before: Instant, now: Instant) {
-        let took = now.saturating_duration_since(before);
+        let took = now.saturating_duration_since(before).min(TURN_MAX);
         if took > CROWDED {
             self.crowded_until.fetch_max(self.nanos_at(now + took * CROWDED_FOR), Ordering::Relaxed);
         }
@@ -121,6 +123,15 @@ mod tests {
         // Another thread that was late a little does not shorten it.
         vigil.note_turn(now - Duration::from_millis(2), now);
         assert!(vigil.is_crowded(now + Duration::from_millis(255)));
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_met_no_crowd_of_hours() {
+        let vigil = Vigil::new();
+        let now = vigil.start + Duration::from_secs(10_000);
+        vigil.note_turn(now - Duration::from_secs(3600), now);
+        assert!(vigil.is_crowded(now), "nobody knows what happened meanwhile");
+        assert!(!vigil.is_crowded(now + Duration::from_secs(10)));
     }
 
     #[test]
