@@ -25,6 +25,7 @@ pub(super) enum Call {
     /// Into a file that was opened so.
     Write(OpenMode),
     Preallocate,
+    SyncData,
     SyncFile,
     SyncDir,
 }
@@ -135,6 +136,7 @@ impl File for HookedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        (self.hook.before)(Call::SyncData, &self.name)?;
         self.file.sync_data()
     }
 
