@@ -15,7 +15,7 @@ pub enum SyncMode {
     #[default]
     Sync,
     /// An append returns when its record was handed to the operating system. A sync starts when `delay` has passed since the
-    /// first unsynced record (earlier by the time a sync takes), or when half of `bytes` are unsynced (all of them, if they are less than 256 KiB,
+    /// first unsynced record (earlier by twice the time a sync takes), or when half of `bytes` are unsynced (all of them, if they are less than 256 KiB,
     /// or with [`Background::Inline`]).
     Batch {
         /// The age that an unsynced record may reach, on a monotonic clock.

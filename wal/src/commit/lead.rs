@@ -21,6 +21,9 @@ use crate::watermark::{Durability, Target};
 /// A write into the page cache takes about so long: to wait longer for others is not worth it.
 const GATHER_WRITTEN_MAX: Duration = Duration::from_micros(1);
 
+/// A leader that keeps its core while it waits may keep it from those it waits for, so not for long.
+const GATHER_CROWDED_MAX: Duration = Duration::from_micros(25);
+
 /// What only the leader knows: the end of what is written.
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -199,10 +202,14 @@ impl Commit {
         let gather_max = self.parts.config.gather_max;
         let gather_max = if is_synced { gather_max } else { gather_max.min(GATHER_WRITTEN_MAX) };
         let mut now = Instant::now();
-        let end = now + gather_max;
-        while self.expects_more() && now < end {
+        let start = now;
+        while self.expects_more() && now < start + gather_max {
             // To let others run takes longer than a write into the page cache does, and where cores are scarce much longer.
-            now = if is_synced && !self.vigil.is_crowded(now) {
+            let is_crowded = self.vigil.is_crowded(now);
+            if is_crowded && now >= start + GATHER_CROWDED_MAX {
+                return;
+            }
+            now = if is_synced && !is_crowded {
                 self.vigil.let_others_run(now)
             } else {
                 std::hint::spin_loop();
