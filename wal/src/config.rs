@@ -62,8 +62,8 @@ pub struct Config {
     /// How long the leader of a group waits at most for appenders that were just acknowledged to come back. It costs a lone
     /// appender nothing. In `batch` and `none` mode at most one microsecond. Default: 25 microseconds.
     pub gather_max: Duration,
-    /// How long an append, or a wait for a ticket, that waits for the sync of another thread stays awake before it sleeps: it looks again and
-    /// again, and lets other threads run between two looks. That spares the wake-up, and keeps a core busy that nobody else wants. It is
+    /// How long an append that waits for the sync of another thread stays awake before it sleeps: it looks again and again, and lets other
+    /// threads run between two looks. (Who waits for a ticket sleeps.) That spares the wake-up, and keeps a core busy that nobody else wants. It is
     /// not done while syncs take longer than this, nor for a while after other threads have kept such a waiter from a core for a millisecond.
     /// A lone appender waits for nobody. Zero: waiting threads sleep. At most one second. Default: 250 microseconds.
     pub busy_wait_max: Duration,

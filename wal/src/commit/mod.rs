@@ -188,7 +188,7 @@ impl Commit {
         if let Some(lead) = lead {
             self.lead(lead, Some(target));
         }
-        self.wait_as_candidate(target, place.group)?;
+        self.wait_as_candidate(target, place.group, self.awake_max(target))?;
         if let Some(started) = started {
             self.parts.metrics.append.record_duration(started.elapsed());
         }
@@ -444,9 +444,9 @@ impl Commit {
     }
 
     /// Waits for the target; leads whenever nobody else does.
-    fn wait_as_candidate(&self, target: Target, group: u64) -> Result<()> {
+    fn wait_as_candidate(&self, target: Target, group: u64, awake_max: Duration) -> Result<()> {
         loop {
-            if let Some(outcome) = self.wait_awake(target) {
+            if let Some(outcome) = self.wait_awake(target, awake_max) {
                 return outcome;
             }
             let listener = self.groups_done[(group & 1) as usize].listen();
@@ -463,17 +463,22 @@ impl Commit {
         }
     }
 
+    /// How long an append that waits for this stays awake.
+    fn awake_max(&self, target: Target) -> Duration {
+        match target.durability {
+            Durability::Written => WRITTEN_AWAKE_MAX,
+            Durability::Durable => self.parts.config.busy_wait_max,
+        }
+    }
+
     /// Looks for a while whether the target is reached, and leads if nobody does: `None` if it is time to sleep.
-    fn wait_awake(&self, target: Target) -> Option<Result<()>> {
+    fn wait_awake(&self, target: Target, awake_max: Duration) -> Option<Result<()>> {
         let outcome = self.marks.outcome(target);
-        let (awake_max, looks) = match target.durability {
-            Durability::Written => (WRITTEN_AWAKE_MAX, WRITTEN_LOOKS),
-            Durability::Durable => (self.parts.config.busy_wait_max, SYNC_LOOKS),
-        };
+        let is_synced = target.durability == Durability::Durable;
+        let looks = if is_synced { SYNC_LOOKS } else { WRITTEN_LOOKS };
         if outcome.is_some() || awake_max.is_zero() {
             return outcome;
         }
-        let is_synced = target.durability == Durability::Durable;
         if is_synced && !self.vigil.is_sync_within(awake_max) {
             return None;
         }
@@ -510,7 +515,10 @@ impl Commit {
             Some(queued) => {
                 queued.candidates += 1;
                 drop(queue);
-                self.wait_as_candidate(target, group)
+                // Where a sync is needed, the one who waits for a ticket has others in flight, and leaves the core to those who work on them.
+                let awake_max =
+                    if target.durability == Durability::Durable { Duration::ZERO } else { WRITTEN_AWAKE_MAX };
+                self.wait_as_candidate(target, group, awake_max)
             }
             None => {
                 drop(queue);
