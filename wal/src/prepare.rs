@@ -1,4 +1,4 @@
-//! Makes the next segment ready, off the append path: blocks written, name durable, header blank.
+//! Makes the next segment ready, off the append path: blocks written or reserved, name durable, header blank.
 
 use std::sync::Arc;
 use std::time::Duration;
